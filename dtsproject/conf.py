@@ -1,0 +1,74 @@
+"""DTS's own settings, typed, with defaults and units.
+
+`settings.DTS` holds only what differs from the defaults below: keys in capitals, from a
+settings module (`DTS = {"POLICY": "ops.policies.Fifo"}`) or the environment (`DTS_POLICY`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conf:
+    # Who may use the API without a token: off; loopback (the server must then be bound to a
+    # loopback address); trusted-network (something else keeps strangers out).
+    anonymous_access: str = "off"
+    policy: str = "scheduling.policies.Priority"
+
+    # A worker that has not renewed for lease_seconds loses its tasks to others; its guard has
+    # killed their process trees by then.
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 5.0
+    kill_grace_seconds: float = 5.0
+    drain_seconds: float = 30.0
+    max_losses: int = 3
+
+    scheduler_interval_seconds: float = 0.25
+    recovery_interval_seconds: float = 2.0
+    worker_poll_seconds: float = 1.0
+    promote_batch: int = 1000
+    backoff_base_seconds: float = 1.0
+    backoff_ceiling_seconds: float = 3600.0
+
+    max_tasks_per_job: int = 100_000
+    result_limit_bytes: int = 8 * 1024
+    log_limit_bytes: int = 1024 * 1024
+    retention_days: int = 30
+    log_retention_days: int = 7
+
+
+def conf() -> Conf:
+    """The settings in force. Raises ImproperlyConfigured for a key that does not exist."""
+    known = {field.name.upper() for field in fields(Conf)}
+    if unknown := sorted(set(settings.DTS) - known):
+        raise ImproperlyConfigured(f"DTS has no setting {', '.join(unknown)}")
+    return Conf(**{key.lower(): value for key, value in settings.DTS.items()})
+
+
+def load(dotted_path: str) -> Any:
+    """An instance of the class that a setting names by its dotted path."""
+    return import_string(dotted_path)()
+
+
+def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The DTS settings that the environment names (`DTS_LEASE_SECONDS=10`), typed.
+
+    Raises ImproperlyConfigured where a value is not of its setting's type.
+    """
+    found: dict[str, Any] = {}
+    for field in fields(Conf):
+        key = field.name.upper()
+        text = environ.get(f"DTS_{key}")
+        if text is None:
+            continue
+        try:
+            found[key] = type(field.default)(text)
+        except ValueError:
+            kind = type(field.default).__name__
+            raise ImproperlyConfigured(f"DTS_{key} must be {kind}, not {text!r}") from None
+    return found

@@ -1,0 +1,160 @@
+"""Settings. The environment is read here and nowhere else.
+
+Local mode (no DATABASE_URL, or DTS_LOCAL=1) is for one developer's machine: it makes its own
+secret key and, without DATABASE_URL, uses the embedded PostgreSQL (`manage.py db`).
+Otherwise DATABASE_URL, SECRET_KEY and ALLOWED_HOSTS must be given.
+"""
+
+import os
+from pathlib import Path
+
+import environ
+from psycopg.conninfo import conninfo_to_dict
+
+from dtsproject import conf, embedded, logs, secret
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+if (BASE_DIR / ".env").exists():
+    env.read_env(BASE_DIR / ".env")
+
+LOCAL = env.bool("DTS_LOCAL", default="DATABASE_URL" not in os.environ)
+DEBUG = env.bool("DEBUG", default=False)
+STATE_DIR = Path(env.str("DTS_STATE_DIR", default=str(BASE_DIR / ".dts")))
+SECRET_KEY = env.str("SECRET_KEY", default="") or secret.local_key(STATE_DIR, allowed=LOCAL)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+if not LOCAL and "ALLOWED_HOSTS" not in os.environ:
+    raise environ.ImproperlyConfigured("Set ALLOWED_HOSTS, such as dts.example.org")
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ORCH_HOST = env.str("ORCH_HOST", default="127.0.0.1")
+ORCH_PORT = env.int("ORCH_PORT", default=8080)
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "dtsproject",
+    "jobs",
+    "workers",
+    "scheduling",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "dtsproject.urls"
+WSGI_APPLICATION = "dtsproject.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# libpq itself reads the URL, so sockets, several hosts and every libpq option work in it.
+DATABASE_URL = env.str("DATABASE_URL", default="") or embedded.Cluster().url()
+_database = conninfo_to_dict(DATABASE_URL)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _database.pop("dbname", ""),
+        "USER": _database.pop("user", ""),
+        "PASSWORD": _database.pop("password", ""),
+        "HOST": _database.pop("host", ""),
+        "PORT": _database.pop("port", ""),
+        "OPTIONS": {"connect_timeout": 5, **_database},
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+# NOTIFY does not pass a transaction pooler: name PostgreSQL itself here where one stands between.
+LISTEN_URL = env.str("DTS_LISTEN_URL", default="")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Locally files are served from where the packages keep them; elsewhere from STATIC_ROOT.
+WHITENOISE_USE_FINDERS = LOCAL
+if not LOCAL:
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("HTTPS", default=False)
+SECURE_SSL_REDIRECT = env.bool("HTTPS", default=False)
+SECURE_HSTS_SECONDS = 31_536_000 if env.bool("HTTPS", default=False) else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_SSL_REDIRECT else None
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+# A job of 100,000 tasks in one request is about 20 MB of JSON.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 32 * 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "dtsproject.errors.StaffBrowsableAPIRenderer",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["dtsproject.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "dtsproject.errors.exception_handler",
+    "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.NamespaceVersioning",
+    "DEFAULT_VERSION": "v1",
+    "ALLOWED_VERSIONS": ["v1"],
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "DTS",
+    "DESCRIPTION": "Submit jobs, watch tasks, run workers.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+UNFOLD = {
+    "SITE_TITLE": "DTS",
+    "SITE_HEADER": "DTS",
+    "SITE_SYMBOL": "schedule",
+    "DASHBOARD_CALLBACK": "scheduling.admin.dashboard",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+LOGGING_CONFIG = None
+logs.configure(as_json=env.str("DTS_LOG_FORMAT", default="console") == "json")
+DTS = conf.from_environ(os.environ)

@@ -1,0 +1,75 @@
+"""Wake-ups between processes, by PostgreSQL's NOTIFY. They hasten; polling alone is enough.
+
+NOTIFY takes a database-wide lock until its transaction ends, so it is a statement of its own,
+after the commit of what it announces.
+"""
+
+import time
+
+import psycopg
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+
+SUBMITTED, READY, CANCELLED = "dts_submitted", "dts_ready", "dts_cancelled"
+
+log = structlog.get_logger(__name__)
+
+
+def notify(channel: str) -> None:
+    """Announces, once the transaction at hand (if any) has committed."""
+    transaction.on_commit(lambda: _notify(channel), robust=True)
+
+
+def _notify(channel: str) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", [channel])
+    except DatabaseError:
+        log.warning("wake_up_not_sent", channel=channel)
+
+
+class Listener:
+    """Hears the named channels on a connection of its own, outside Django's."""
+
+    def __init__(self, *channels: str) -> None:
+        self.channels = channels
+        self._connection: psycopg.Connection | None = None
+        self._retry_at = 0.0
+
+    def fileno(self) -> int | None:
+        """The socket to select on, if there is a connection."""
+        self._connect()
+        return self._connection.fileno() if self._connection else None
+
+    def heard(self) -> set[str]:
+        """The channels heard since the last call, without waiting."""
+        self._connect()
+        if self._connection is None:
+            return set()
+        try:
+            return {n.channel for n in self._connection.notifies(timeout=0)}
+        except psycopg.Error:
+            self.close()
+            return set(self.channels)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> None:
+        if self._connection is not None or time.monotonic() < self._retry_at:
+            return
+        self._retry_at = time.monotonic() + 1
+        try:
+            self._connection = psycopg.connect(
+                settings.LISTEN_URL or settings.DATABASE_URL,
+                dbname=settings.DATABASES["default"]["NAME"],
+                autocommit=True,
+                connect_timeout=5,
+            )
+            for channel in self.channels:
+                self._connection.execute(f"LISTEN {channel}")
+        except psycopg.Error:
+            self.close()

@@ -1,0 +1,21 @@
+"""What users submit, what became of it, and the narrow tables the machine works on."""
+
+from jobs.models.access import AuditEvent, Token
+from jobs.models.history import Attempt, LogChunk
+from jobs.models.job import Job
+from jobs.models.narrow import Deferred, Lane, Lease, Ready, Waiting
+from jobs.models.task import Task
+
+__all__ = [
+    "Attempt",
+    "AuditEvent",
+    "Deferred",
+    "Job",
+    "Lane",
+    "Lease",
+    "LogChunk",
+    "Ready",
+    "Task",
+    "Token",
+    "Waiting",
+]

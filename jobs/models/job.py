@@ -1,0 +1,29 @@
+from django.db import models
+from django.db.models.functions import Now
+
+
+class Job(models.Model):
+    """A named set of tasks, submitted at once.
+
+    No report of a task touches this row; the scheduler settles `finished_at` once every task of
+    the job has ended.
+    """
+
+    name = models.CharField(max_length=200)
+    queue = models.CharField(max_length=40, default="default")
+    labels = models.JSONField(default=dict, blank=True)
+    submitted_by = models.CharField(max_length=150, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now())
+    cancelled_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "jobs"
+        indexes = [
+            models.Index(
+                name="jobs_unfinished", fields=["id"], condition=models.Q(finished_at=None)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} #{self.pk}"

@@ -1,0 +1,80 @@
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Now
+
+from jobs.querysets import TaskQuerySet
+from jobs.states import TERMINAL, Kind, Status
+
+
+class Task(models.Model):
+    """One command or function to run: the exact truth for people.
+
+    The machine works on the narrow tables (narrow.py) and moves this row in the same statement.
+    Nothing outside jobs/queue.py writes it.
+
+    No index here names a column that changes while a task lives: one such index costs every
+    update its HOT (heap-only tuple), and the table bloats. `final_status` changes once, at the
+    end, and so serves the lists of finished work; its NULLs serve the lists of live work.
+    """
+
+    job = models.ForeignKey("jobs.Job", models.CASCADE, related_name="tasks", db_index=False)
+    name = models.CharField(max_length=200, blank=True, default="")
+    queue = models.CharField(max_length=40, default="default")
+    kind = models.CharField(max_length=8, choices=Kind, default=Kind.SHELL)
+    payload = models.JSONField()
+    priority = models.SmallIntegerField(default=0)
+    requires = ArrayField(models.CharField(max_length=64), default=list, blank=True)
+    run_after = models.DateTimeField(null=True, blank=True)
+    timeout_seconds = models.FloatField(null=True, blank=True)
+    max_retries = models.SmallIntegerField(default=0)
+
+    lane = models.ForeignKey("jobs.Lane", models.PROTECT, db_constraint=False, db_index=False)
+    score = models.BigIntegerField()
+    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
+    generation = models.SmallIntegerField(default=1)
+    attempt = models.IntegerField(default=0)
+    fencing_token = models.BigIntegerField(default=0)
+    retry_count = models.SmallIntegerField(default=0)
+    loss_count = models.SmallIntegerField(default=0)
+    assigned_worker = models.ForeignKey(
+        "workers.Worker", models.DO_NOTHING, null=True, db_constraint=False, db_index=False
+    )
+    cancel_requested_at = models.DateTimeField(null=True)
+    exit_code = models.IntegerField(null=True)
+    result_text = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+    final_status = models.GeneratedField(
+        expression=Case(When(status__in=TERMINAL, then=F("status")), default=None),
+        output_field=models.CharField(max_length=12, null=True, choices=Status),
+        db_persist=True,
+    )
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        db_table = "tasks"
+        indexes = [
+            models.Index(name="tasks_final", fields=["final_status", "id"]),
+            models.Index(name="tasks_of_job", fields=["job", "final_status", "id"]),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="tasks_status_known", condition=Q(status__in=Status.values)
+            ),
+            models.CheckConstraint(
+                name="tasks_completed_at_iff_ended",
+                condition=Q(status__in=TERMINAL, completed_at__isnull=False)
+                | (~Q(status__in=TERMINAL) & Q(completed_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="tasks_in_progress_has_worker",
+                condition=~Q(status=Status.IN_PROGRESS) | Q(assigned_worker__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name or self.kind} #{self.pk}"

@@ -1,0 +1,40 @@
+"""Deletes old history: finished jobs with their tasks and attempts, in bounded batches."""
+
+from datetime import timedelta
+
+from django.db import connection
+
+from dtsproject.conf import conf
+
+BATCH = 100
+
+# Attempts have no database constraint, so they are deleted by name, in one statement with the
+# tasks they belong to. A job being retried has finished_at NULL again and is not picked.
+PRUNE = """
+WITH old AS MATERIALIZED (
+    SELECT id FROM jobs WHERE finished_at < now() - %s
+    ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+), old_tasks AS (
+    DELETE FROM tasks USING old WHERE tasks.job_id = old.id RETURNING tasks.id
+), old_attempts AS (
+    DELETE FROM attempts USING old_tasks WHERE attempts.task_id = old_tasks.id
+)
+SELECT count(*) FROM old
+"""
+
+
+def prune() -> int:
+    """Deletes up to a batch of jobs finished longer than retention_days ago; returns how many.
+
+    The jobs' own rows go last, in a statement of their own: tasks refer to them.
+    """
+    age = timedelta(days=conf().retention_days)
+    with connection.cursor() as cursor:
+        cursor.execute(PRUNE, [age, BATCH])
+        (found,) = cursor.fetchone()
+        cursor.execute(
+            "DELETE FROM jobs WHERE finished_at < now() - %s AND NOT EXISTS"
+            " (SELECT FROM tasks WHERE tasks.job_id = jobs.id)",
+            [age],
+        )
+    return found

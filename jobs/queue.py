@@ -1,0 +1,265 @@
+"""Every write to a task's state: a function a verb, a guarded statement (or few) each.
+
+A task that has not ended is in exactly one narrow table, and each verb moves that row and the
+wide row in the same statement, so they cannot disagree. Every verb locks narrow rows first, in
+order of task id (those that do not wait, SKIP LOCKED, in any order), then wide rows. All times
+are the database's.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models.functions import Now
+from psycopg.types.json import Jsonb
+
+from dtsproject import wakeups
+from dtsproject.conf import conf, load
+from dtsproject.errors import Refusal
+from jobs import statements
+from jobs.models import Attempt, Job, Lane, Lease, Task
+from jobs.specs import Candidate, Claimed, Ending, JobSpec, TaskSpec
+from jobs.states import Outcome, Status
+
+MAX_LANES = 200
+SUBMIT_BATCH = 5_000
+
+
+class TooManyLanes(Refusal):
+    status, code, title = 422, "too_many_lanes", "Too many distinct requirements"
+
+
+class WrongState(Refusal):
+    code, title = "wrong_state", "Not in this state"
+
+
+# -- clients ---------------------------------------------------------------------------------
+
+
+def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
+    """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
+    with transaction.atomic():
+        job = Job.objects.create(
+            name=spec.name, queue=spec.queue, labels=spec.labels, submitted_by=submitted_by
+        )
+        lanes = lanes_for(spec)
+        for start in range(0, len(spec.tasks), SUBMIT_BATCH):
+            batch = spec.tasks[start : start + SUBMIT_BATCH]
+            statements.rows("submit", _submit_parameters(job, lanes, batch))
+    wakeups.notify(wakeups.SUBMITTED)
+    return job
+
+
+def lanes_for(spec: JobSpec) -> dict[tuple[str, ...], int]:
+    """The id of the lane for each distinct set of requirements in the job, made as needed."""
+    wanted = {tuple(sorted(set(task.requires))) for task in spec.tasks}
+    known = {tuple(lane.requires): lane.pk for lane in Lane.objects.filter(queue=spec.queue)}
+    for requires in sorted(wanted - known.keys()):
+        if Lane.objects.count() >= MAX_LANES:
+            raise TooManyLanes(
+                f"{MAX_LANES} combinations of queue and requirements exist already; "
+                f"use one of them instead of {spec.queue} {' '.join(requires)}"
+            )
+        lane, _ = Lane.objects.get_or_create(queue=spec.queue, requires=list(requires))
+        known[requires] = lane.pk
+    return known
+
+
+def _submit_parameters(
+    job: Job, lanes: Mapping[tuple[str, ...], int], tasks: Sequence[TaskSpec]
+) -> dict:
+    policy = load(conf().policy)
+    return {
+        "job_id": job.pk,
+        "queue": job.queue,
+        "created_at": job.created_at,
+        "name": [task.name for task in tasks],
+        "kind": [task.kind for task in tasks],
+        "payload": [Jsonb(task.payload) for task in tasks],
+        "priority": [task.priority for task in tasks],
+        "run_after": [task.run_after for task in tasks],
+        "timeout_seconds": [task.timeout_seconds for task in tasks],
+        "max_retries": [task.max_retries for task in tasks],
+        "lane_id": [lanes[tuple(sorted(set(task.requires)))] for task in tasks],
+        "score": [policy.score(_candidate(job, task)) for task in tasks],
+    }
+
+
+def _candidate(job: Job, task: TaskSpec) -> Candidate:
+    available_at = max(job.created_at, task.run_after or job.created_at)
+    return Candidate(
+        priority=task.priority,
+        available_at_us=int(available_at.timestamp() * 1_000_000),
+        queue=job.queue,
+        name=task.name,
+        kind=task.kind,
+    )
+
+
+def cancel(task_ids: Iterable[int]) -> dict[int, str]:
+    """Cancels what waits at once and asks for the end of what runs.
+
+    Returns the state each touched task was left in: `cancelled`, or `in_progress` until its
+    worker confirms that its process tree is dead. Tasks that had ended are not touched.
+    """
+    left, touched = set(task_ids), {}
+    while left:
+        # A new statement each time: it sees a task that another verb moved meanwhile.
+        moved = dict(statements.rows("cancel", {"ids": sorted(left)}))
+        touched |= moved
+        left -= moved.keys()
+        left = set(Task.objects.live().filter(pk__in=left).values_list("pk", flat=True))
+    if Status.IN_PROGRESS in touched.values():
+        wakeups.notify(wakeups.CANCELLED)
+    return touched
+
+
+def cancel_job(job_id: int) -> dict[int, str]:
+    """Cancels all of a job's tasks that have not ended; see `cancel`."""
+    Job.objects.filter(pk=job_id, finished_at=None).update(cancelled_at=Now())
+    return cancel(Task.objects.live().filter(job_id=job_id).values_list("pk", flat=True))
+
+
+def retry(task_ids: Iterable[int]) -> list[int]:
+    """Gives failed and cancelled tasks a new generation; returns the ids of those retried."""
+    retried = [pk for (pk,) in statements.rows("retry", {"ids": sorted(task_ids)})]
+    if retried:
+        wakeups.notify(wakeups.SUBMITTED)
+    return retried
+
+
+# -- the scheduler ---------------------------------------------------------------------------
+
+
+def promote(rooms: Mapping[int, int], *, batch: int) -> int:
+    """Queues the most urgent waiting tasks: up to `rooms[lane]` of each lane, `batch` in all."""
+    lanes = {"lanes": list(rooms), "rooms": list(rooms.values()), "batch": batch}
+    return statements.changed("promote", lanes)
+
+
+def recall(lanes: Sequence[int]) -> int:
+    """Puts the queued tasks of these lanes back to pending, score kept."""
+    return statements.changed("recall", {"lanes": list(lanes)})
+
+
+def bring_due(*, batch: int) -> int:
+    """Lets deferred tasks whose time has come be promoted."""
+    return statements.changed("due", {"batch": batch})
+
+
+def settle(*, after: int, limit: int) -> tuple[int, int | None]:
+    """Marks finished jobs among the next `limit` unfinished ones with an id above `after`.
+
+    Returns how many were marked, and the last id looked at (None: the end was reached).
+    """
+    with transaction.atomic():
+        unfinished = Job.objects.filter(finished_at=None, pk__gt=after).order_by("pk")
+        ids = list(
+            unfinished.select_for_update(skip_locked=True).values_list("pk", flat=True)[:limit]
+        )
+        settled = statements.rows("settle", {"ids": ids}) if ids else []
+    return len(settled), ids[-1] if len(ids) == limit else None
+
+
+# -- workers ---------------------------------------------------------------------------------
+
+
+def claim(*, worker_id: int, boot_id: UUID, limit: int) -> list[Claimed]:
+    """Leases up to `limit` queued tasks to this boot of the worker, in policy order."""
+    parameters = {
+        "worker_id": worker_id,
+        "boot_id": boot_id,
+        "limit": limit,
+        # The guard enforces the timeout; recovery steps in only after kill and report had time.
+        "grace_seconds": conf().kill_grace_seconds + conf().lease_seconds,
+    }
+    return [Claimed.from_row(row) for row in statements.rows("claim", parameters)]
+
+
+def report(
+    endings: Sequence[Ending], *, worker_id: int | None = None, proven: bool = True
+) -> dict[int, str]:
+    """Ends attempts: complete, fail, release and loss alike (jobs/sql/end.sql has the rules).
+
+    `worker_id` limits it to that worker's leases. `proven` says whether a loss is known to be
+    a death, which counts against the task, or only silence.
+
+    Returns the state each task was moved to, or was moved to by the same report before. A task
+    not in it was no longer held under the token reported: nothing of it changed.
+    """
+    parameters: dict = {
+        field.name: [getattr(ending, field.name) for ending in endings] for field in fields(Ending)
+    }
+    limits = asdict(conf())
+    for name in ("max_losses", "backoff_base_seconds", "backoff_ceiling_seconds"):
+        parameters[name] = limits[name]
+    moved = statements.rows("end", {**parameters, "worker_id": worker_id, "proven": proven})
+    states = {task_id: status for task_id, _, status in moved}
+    if Status.QUEUED in states.values():
+        wakeups.notify(wakeups.READY)
+    if Status.PENDING in states.values():
+        wakeups.notify(wakeups.SUBMITTED)
+    return states | _reported_before([e for e in endings if e.task_id not in states], worker_id)
+
+
+def _reported_before(endings: Sequence[Ending], worker_id: int | None) -> dict[int, str]:
+    """Of reports that found no lease, those that only repeat what is recorded."""
+    if not endings:
+        return {}
+    recorded = {
+        (attempt.task_id, attempt.fencing_token, attempt.outcome, attempt.worker_id): attempt
+        for attempt in Attempt.objects.filter(
+            task_id__in=[ending.task_id for ending in endings]
+        ).select_related("task")
+    }
+    found = {}
+    for ending in endings:
+        key = (ending.task_id, ending.fencing_token, str(ending.outcome), worker_id)
+        if attempt := recorded.get(key):
+            found[ending.task_id] = attempt.task.status
+    return found
+
+
+# -- recovery --------------------------------------------------------------------------------
+
+
+def recover(worker_ids: Sequence[int]) -> dict[int, str]:
+    """Takes back what absent workers held, once it was claimed a lease ago.
+
+    The caller has locked these workers' rows and knows from them that they are absent, so no
+    heartbeat can renew a lease meanwhile.
+    """
+    lapsed = timedelta(seconds=conf().lease_seconds)
+    leases = Lease.objects.filter(worker_id__in=worker_ids, claimed_at__lt=Now() - lapsed)
+    return _end_leases(leases, Outcome.LOST, "its worker went silent", proven=False)
+
+
+def recover_boot(worker_id: int) -> dict[int, str]:
+    """Takes back at once what a former, provably dead boot of this worker held."""
+    leases = Lease.objects.filter(worker_id=worker_id)
+    return _end_leases(leases, Outcome.LOST, "its worker died", proven=True)
+
+
+def release_unheld(worker_id: int, held: Iterable[int]) -> dict[int, str]:
+    """Takes back what a live worker no longer knows of, once it was claimed a lease ago."""
+    lapsed = timedelta(seconds=conf().lease_seconds)
+    leases = Lease.objects.filter(worker_id=worker_id, claimed_at__lt=Now() - lapsed).exclude(
+        task_id__in=list(held)
+    )
+    return _end_leases(leases, Outcome.RELEASED, "its worker no longer held it", proven=False)
+
+
+def expire() -> dict[int, str]:
+    """Fails attempts that are past their own deadline although their worker lives."""
+    leases = Lease.objects.filter(deadline_at__lt=Now())
+    return _end_leases(leases, Outcome.TIMED_OUT, "ran past its deadline", proven=False)
+
+
+def _end_leases(leases, outcome: Outcome, error: str, *, proven: bool) -> dict[int, str]:
+    endings = [
+        Ending(task_id=task_id, fencing_token=token, outcome=outcome, error=error)
+        for task_id, token in leases.values_list("task_id", "fencing_token")
+    ]
+    return report(endings, proven=proven) if endings else {}

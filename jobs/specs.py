@@ -1,0 +1,90 @@
+"""Plain values that go into the queue and come out of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from jobs.states import Kind, Outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSpec:
+    """A task as its client describes it: `payload` is {"cmd": ...} or {"function": ...}."""
+
+    payload: dict[str, Any]
+    kind: str = Kind.SHELL
+    name: str = ""
+    priority: int = 0
+    requires: Sequence[str] = ()
+    run_after: datetime | None = None
+    timeout_seconds: float | None = None
+    max_retries: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec:
+    name: str
+    tasks: Sequence[TaskSpec]
+    queue: str = "default"
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """What a policy may score a task by. Time is in microseconds since the epoch."""
+
+    priority: int
+    available_at_us: int
+    queue: str
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """A task that a worker has just claimed, with all it needs to run it."""
+
+    task_id: int
+    job_id: int
+    name: str
+    kind: str
+    payload: dict[str, Any]
+    attempt: int
+    fencing_token: int
+    timeout_seconds: float | None
+    claimed_at: datetime
+
+    @classmethod
+    def from_row(cls, row: tuple) -> "Claimed":
+        """From the columns of jobs/sql/claim.sql, where `payload` is JSON text."""
+        names = (f.name for f in fields(cls))
+        return cls(**dict(zip(names, row, strict=True)) | {"payload": json.loads(row[4])})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How an attempt ended, as its worker (or recovery) reports it."""
+
+    task_id: int
+    fencing_token: int
+    outcome: Outcome
+    exit_code: int | None = None
+    signal: int | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    error: str = ""
+    result: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogPart:
+    """A stretch of an attempt's output; `start` is its byte offset in its stream."""
+
+    task_id: int
+    fencing_token: int
+    stream: str
+    start: int
+    data: bytes

@@ -1,0 +1,36 @@
+-- pending, queued -> cancelled at once; for what is running the wish is noted on its lease.
+-- A task that another statement moves meanwhile is missed: the caller repeats until none is.
+WITH waiting_ AS MATERIALIZED (
+    SELECT task_id FROM waiting WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
+), ready_ AS MATERIALIZED (
+    SELECT task_id FROM ready WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
+), deferred_ AS MATERIALIZED (
+    SELECT task_id FROM deferred WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
+), leased AS MATERIALIZED (
+    SELECT task_id FROM leases WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
+), gone AS (
+    DELETE FROM waiting USING waiting_ WHERE waiting.task_id = waiting_.task_id
+    RETURNING waiting.task_id
+), gone_ready AS (
+    DELETE FROM ready USING ready_ WHERE ready.task_id = ready_.task_id
+    RETURNING ready.task_id
+), gone_deferred AS (
+    DELETE FROM deferred USING deferred_ WHERE deferred.task_id = deferred_.task_id
+    RETURNING deferred.task_id
+), asked AS (
+    UPDATE leases SET cancel_requested_at = coalesce(cancel_requested_at, now())
+    FROM leased WHERE leases.task_id = leased.task_id
+    RETURNING leases.task_id, leases.cancel_requested_at
+), at_once AS (
+    UPDATE tasks SET status = 'cancelled', completed_at = now(), updated_at = now(),
+        cancel_requested_at = now()
+    WHERE id IN (
+        SELECT task_id FROM gone UNION ALL SELECT task_id FROM gone_ready
+        UNION ALL SELECT task_id FROM gone_deferred
+    )
+    RETURNING id
+), noted AS (
+    UPDATE tasks SET cancel_requested_at = asked.cancel_requested_at
+    FROM asked WHERE tasks.id = asked.task_id RETURNING tasks.id
+)
+SELECT id, 'cancelled' FROM at_once UNION ALL SELECT id, 'in_progress' FROM noted

@@ -1,0 +1,40 @@
+-- queued -> in_progress: up to `limit` tasks from the lanes this boot of the worker serves.
+-- Within a lane the dispatch sequence is the policy's order; between lanes the score decides.
+WITH served AS MATERIALIZED (
+    SELECT lane.id FROM lanes lane
+    JOIN workers worker
+        ON lane.requires <@ worker.capabilities
+        AND (worker.queues = '{}' OR lane.queue = ANY (worker.queues))
+    WHERE worker.id = %(worker_id)s
+        AND worker.boot_id = %(boot_id)s AND worker.state = 'online'
+), picked AS MATERIALIZED (
+    SELECT head.task_id FROM served CROSS JOIN LATERAL (
+        SELECT task_id, score, job_id FROM ready WHERE ready.lane_id = served.id
+        ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) head
+    ORDER BY head.score, head.job_id, head.task_id LIMIT %(limit)s
+), taken AS (
+    DELETE FROM ready USING picked WHERE ready.task_id = picked.task_id RETURNING ready.*
+), running AS (
+    UPDATE tasks SET
+        status = 'in_progress',
+        assigned_worker_id = %(worker_id)s,
+        attempt = attempt + 1,
+        fencing_token = fencing_token + 1,
+        started_at = statement_timestamp(),
+        updated_at = statement_timestamp()
+    FROM taken WHERE tasks.id = taken.task_id
+    RETURNING tasks.*, taken.seq
+), leased AS (
+    INSERT INTO leases (
+        task_id, worker_id, fencing_token, claimed_at, deadline_at,
+        retry_count, max_retries, loss_count, lane_id, seq, score, job_id
+    )
+    SELECT
+        id, assigned_worker_id, fencing_token, started_at,
+        started_at + make_interval(secs => timeout_seconds + %(grace_seconds)s),
+        retry_count, max_retries, loss_count, lane_id, seq, score, job_id
+    FROM running
+)
+SELECT id, job_id, name, kind, payload, attempt, fencing_token, timeout_seconds, started_at
+FROM running ORDER BY score, job_id, id

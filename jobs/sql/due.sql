@@ -1,0 +1,9 @@
+-- Tasks whose time has come may be promoted. Their status stays pending.
+WITH picked AS MATERIALIZED (
+    SELECT task_id FROM deferred WHERE due_at <= now()
+    ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+), moved AS (
+    DELETE FROM deferred USING picked WHERE deferred.task_id = picked.task_id RETURNING deferred.*
+)
+INSERT INTO waiting (task_id, lane_id, score, job_id)
+SELECT task_id, lane_id, score, job_id FROM moved

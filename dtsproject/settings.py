@@ -155,6 +155,9 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
 }
 
+# Loops touch this file each round, for a probe that looks at its age.
+LIVENESS_FILE = env.str("DTS_LIVENESS_FILE", default="")
+
 LOGGING_CONFIG = None
 logs.configure(as_json=env.str("DTS_LOG_FORMAT", default="console") == "json")
 DTS = conf.from_environ(os.environ)

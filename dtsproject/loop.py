@@ -1,0 +1,119 @@
+"""The one runner of everything that goes round: scheduler, recovery, a worker's heartbeat."""
+
+import os
+import random
+import select
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from dtsproject.wakeups import Listener
+
+log = structlog.get_logger(__name__)
+
+FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.1, 5.0
+
+
+class Loop:
+    """Calls `tick` until asked to stop. A subclass defines `tick` and may override the rest.
+
+    When a tick moved at least `full_tick` rows the next follows at once; else after
+    `interval_seconds` (give or take a tenth, so that many loops spread out) or a wake-up on one
+    of `channels`. An error of the database closes the connection and backs off, with jitter.
+    """
+
+    interval_seconds = 1.0
+    full_tick = 1
+    channels: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._listener = Listener(*self.channels) if self.channels else None
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+
+    def tick(self) -> int:
+        """Does a bounded batch of work. Returns how many rows it moved."""
+        raise NotImplementedError
+
+    def lost_contact(self) -> None:
+        """Called after a tick that failed for the database's sake."""
+
+    def run(self, *, once: bool = False) -> None:
+        backoff = FIRST_BACKOFF_SECONDS
+        while not self.stopping:
+            touch_liveness_file()
+            try:
+                moved = self.tick()
+            except DatabaseError as error:
+                if once:
+                    raise
+                log.warning("database_error", loop=type(self).__name__, error=str(error).strip())
+                connection.close()
+                self.lost_contact()
+                self.wait(backoff * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+                backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+                continue
+            if once:
+                return
+            backoff = FIRST_BACKOFF_SECONDS
+            if moved < self.full_tick:
+                self.wait(self.interval_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps until the time is over, a channel is heard or `wake` is called."""
+        listening = self._listener.fileno() if self._listener else None
+        watched = [fd for fd in (self._wake_read, listening) if fd is not None]
+        readable, _, _ = select.select(watched, [], [], seconds)
+        if self._wake_read in readable:
+            os.read(self._wake_read, 4096)
+        if self._listener and listening in readable:
+            self._listener.heard()
+
+    def wake(self) -> None:
+        """Ends a `wait`, from any thread or signal handler."""
+        try:
+            os.write(self._wake_write, b".")
+        except BlockingIOError:
+            pass  # the pipe is full of wake-ups already
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.wake()
+
+
+def touch_liveness_file() -> None:
+    """Says to a probe outside that this process goes round (settings.LIVENESS_FILE)."""
+    if settings.LIVENESS_FILE:
+        Path(settings.LIVENESS_FILE).touch()
+
+
+def stop_on_signals(stop: Any, insist: Any = None) -> None:
+    """SIGTERM or SIGINT calls `stop`; a second one calls `insist`, or else kills as usual."""
+    asked = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if not asked.is_set():
+            asked.set()
+            stop()
+        elif insist:
+            insist()
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def monotonic() -> float:
+    """Seconds that go on counting while the machine sleeps, unlike time.monotonic() on Linux."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

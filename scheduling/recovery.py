@@ -1,0 +1,62 @@
+"""Takes back what lost workers held, ends what outlived its deadline, and keeps house.
+
+A loop of its own, never a task: a task would stall with the rest (procrastinate #1408). Any
+number of recoveries may run.
+"""
+
+import time
+
+import structlog
+
+from dtsproject.conf import conf
+from dtsproject.loop import Loop, monotonic
+from jobs import logs, prune, queue
+from workers import registry
+
+log = structlog.get_logger(__name__)
+
+HOUSEKEEPING_SECONDS = 600
+
+
+class Recovery(Loop):
+    def __init__(self) -> None:
+        super().__init__()
+        self.interval_seconds = conf().recovery_interval_seconds
+        self.lost_contact()
+        self._last_tick = monotonic()
+        self._house_kept_at: float | None = None
+
+    def lost_contact(self) -> None:
+        self._in_contact_since = monotonic()
+
+    def tick(self) -> int:
+        self._keep_house()
+        if not self.may_judge():
+            return 0
+        silent, recovered = registry.recover_silent()
+        expired = queue.expire()
+        if silent or recovered or expired:
+            log.warning("recovered", lost_workers=silent, recovered=recovered, expired=expired)
+        return len(recovered) + len(expired)
+
+    def may_judge(self) -> bool:
+        """Whether workers, too, had a whole lease of the database's presence to renew in.
+
+        After an outage, a pause of this process or its start everybody looks silent.
+        """
+        now, lease = monotonic(), conf().lease_seconds
+        if now - self._last_tick > max(lease / 2, 2 * self.interval_seconds):
+            self.lost_contact()
+        self._last_tick = now
+        return now - self._in_contact_since >= lease
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        if self._house_kept_at and now - self._house_kept_at < HOUSEKEEPING_SECONDS:
+            return
+        logs.make_partitions()
+        logs.drop_old_partitions()
+        while prune.prune():
+            pass
+        registry.prune_gone()
+        self._house_kept_at = now

@@ -3,27 +3,35 @@
 
 import os
 import sys
+from typing import NoReturn
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import ManagementUtility, get_commands
+from django.core.management.base import BaseCommand
+
+
+class Utility(ManagementUtility):
+    """Django's, but that it refuses nonsense in one line, with exit status 2."""
+
+    def fetch_command(self, subcommand: str) -> BaseCommand:
+        if self.settings_exception:
+            refuse(str(self.settings_exception))
+        if subcommand not in get_commands():
+            refuse(f"no command {subcommand!r}; `manage.py help` lists them")
+        return super().fetch_command(subcommand)
+
+
+def refuse(reason: str) -> NoReturn:
+    print(f"manage.py: {reason}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dtsproject.settings")
-    from django.conf import settings
-    from django.core.exceptions import ImproperlyConfigured
-    from django.core.management import execute_from_command_line, get_commands
-
     try:
-        name = sys.argv[1] if len(sys.argv) > 1 else "help"
-        settings.INSTALLED_APPS  # noqa: B018 - loads the settings, and with them the commands
-        if not name.startswith("-") and name != "help" and name not in get_commands():
-            sys.exit(refuse(f"no command {name!r}; `manage.py help` lists them"))
-        execute_from_command_line(sys.argv)
+        Utility(sys.argv).execute()
     except ImproperlyConfigured as error:
-        sys.exit(refuse(str(error)))
-
-
-def refuse(reason: str) -> int:
-    print(f"manage.py: {reason}", file=sys.stderr)
-    return 2
+        refuse(str(error))
 
 
 if __name__ == "__main__":

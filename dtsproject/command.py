@@ -27,7 +27,7 @@ class Command(BaseCommand):
         except Refusal as refusal:
             raise CommandError(refusal.detail, returncode=2) from refusal
         except OperationalError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = str(error).strip().splitlines()[0]
             raise CommandError(f"cannot use the database: {reason}", returncode=2) from error
 
 

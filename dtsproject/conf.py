@@ -27,6 +27,9 @@ class Conf:
     kill_grace_seconds: float = 5.0
     drain_seconds: float = 30.0
     max_losses: int = 3
+    # Names of the worker's own environment variables that its tasks get although they look like
+    # secrets of DTS (DATABASE_URL, SECRET_KEY, PG*, DTS_*, DJANGO_*); comma separated.
+    pass_environment: str = ""
 
     scheduler_interval_seconds: float = 0.25
     recovery_interval_seconds: float = 2.0

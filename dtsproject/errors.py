@@ -3,6 +3,10 @@
 from typing import Any
 
 
+class Unreachable(Exception):
+    """The other side does not answer, for now. What was asked may or may not have happened."""
+
+
 class Refusal(Exception):
     """A request that is understood and refused. Subclasses live beside what raises them.
 

@@ -1,11 +1,11 @@
 """The one runner of everything that goes round: scheduler, recovery, a worker's heartbeat."""
 
+import contextlib
 import os
 import random
 import select
 import signal
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from dtsproject.errors import Unreachable
 from dtsproject.wakeups import Listener
 
 log = structlog.get_logger(__name__)
@@ -27,7 +28,8 @@ class Loop:
 
     When a tick moved at least `full_tick` rows the next follows at once; else after
     `interval_seconds` (give or take a tenth, so that many loops spread out) or a wake-up on one
-    of `channels`. An error of the database closes the connection and backs off, with jitter.
+    of `channels`. An error of the database closes the connection and backs off, with jitter;
+    so does a server out of reach.
     """
 
     interval_seconds = 1.0
@@ -45,7 +47,7 @@ class Loop:
         raise NotImplementedError
 
     def lost_contact(self) -> None:
-        """Called after a tick that failed for the database's sake."""
+        """Called after a tick that failed for the database's or the network's sake."""
 
     def run(self, *, once: bool = False) -> None:
         backoff = FIRST_BACKOFF_SECONDS
@@ -53,10 +55,10 @@ class Loop:
             touch_liveness_file()
             try:
                 moved = self.tick()
-            except DatabaseError as error:
+            except (DatabaseError, Unreachable) as error:
                 if once:
                     raise
-                log.warning("database_error", loop=type(self).__name__, error=str(error).strip())
+                log.warning("no_answer", loop=type(self).__name__, error=str(error).strip())
                 connection.close()
                 self.lost_contact()
                 self.wait(backoff * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
@@ -70,20 +72,27 @@ class Loop:
 
     def wait(self, seconds: float) -> None:
         """Sleeps until the time is over, a channel is heard or `wake` is called."""
-        listening = self._listener.fileno() if self._listener else None
+        listening = self.listening()
         watched = [fd for fd in (self._wake_read, listening) if fd is not None]
         readable, _, _ = select.select(watched, [], [], seconds)
         if self._wake_read in readable:
             os.read(self._wake_read, 4096)
-        if self._listener and listening in readable:
+        if listening in readable:
+            self.hear()
+
+    def listening(self) -> int | None:
+        """A descriptor that is readable when a wake-up has come."""
+        return self._listener.fileno() if self._listener else None
+
+    def hear(self) -> None:
+        """Takes note of the wake-ups that have come."""
+        if self._listener:
             self._listener.heard()
 
     def wake(self) -> None:
         """Ends a `wait`, from any thread or signal handler."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._wake_write, b".")
-        except BlockingIOError:
-            pass  # the pipe is full of wake-ups already
 
     def stop(self) -> None:
         self.stopping = True
@@ -112,8 +121,3 @@ def stop_on_signals(stop: Any, insist: Any = None) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
-
-
-def monotonic() -> float:
-    """Seconds that go on counting while the machine sleeps, unlike time.monotonic() on Linux."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -9,9 +9,10 @@ import time
 import structlog
 
 from dtsproject.conf import conf
-from dtsproject.loop import Loop, monotonic
+from dtsproject.loop import Loop
 from jobs import logs, prune, queue
 from workers import registry
+from workers.guard_wire import boottime
 
 log = structlog.get_logger(__name__)
 
@@ -23,11 +24,11 @@ class Recovery(Loop):
         super().__init__()
         self.interval_seconds = conf().recovery_interval_seconds
         self.lost_contact()
-        self._last_tick = monotonic()
+        self._last_tick = boottime()
         self._house_kept_at: float | None = None
 
     def lost_contact(self) -> None:
-        self._in_contact_since = monotonic()
+        self._in_contact_since = boottime()
 
     def tick(self) -> int:
         self._keep_house()
@@ -44,7 +45,7 @@ class Recovery(Loop):
 
         After an outage, a pause of this process or its start everybody looks silent.
         """
-        now, lease = monotonic(), conf().lease_seconds
+        now, lease = boottime(), conf().lease_seconds
         if now - self._last_tick > max(lease / 2, 2 * self.interval_seconds):
             self.lost_contact()
         self._last_tick = now

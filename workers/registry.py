@@ -97,13 +97,19 @@ def _replace(worker: Worker, registration: Registration, given: Mapping) -> None
     Worker.objects.filter(pk=worker.pk).update(**given)
 
 
-def heartbeat(worker_id: int, boot_id: UUID, held: Mapping[int, int]) -> Beat:
+def heartbeat(
+    worker_id: int, boot_id: UUID, held: Mapping[int, int], *, draining: bool = False
+) -> Beat:
     """Renews the leases named by `held` ({task id: fencing token}). Raises Superseded.
 
     Leases of the worker that it does not name are given back once they were claimed a lease ago.
-    A worker that had been thought lost is online again.
+    A worker that had been thought lost is online again; one that is `draining` says so.
     """
-    state = Case(When(state=State.LOST, then=Value(State.ONLINE)), default=F("state"))
+    state = (
+        Value(State.DRAINING)
+        if draining
+        else Case(When(state=State.LOST, then=Value(State.ONLINE)), default=F("state"))
+    )
     with transaction.atomic():
         renewed = Worker.objects.filter(pk=worker_id, boot_id=boot_id).exclude(state=State.GONE)
         if not renewed.update(last_heartbeat=Now(), state=state):

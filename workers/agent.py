@@ -1,0 +1,202 @@
+"""The worker process: claims what it has slots for, has it run, reports, renews, drains.
+
+It has never heard of a table: a Transport carries its few words to the server.
+"""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from dtsproject.conf import conf
+from dtsproject.errors import Refusal, Unreachable
+from dtsproject.loop import Loop
+from jobs.specs import Ending
+from workers.guard_wire import boottime
+from workers.models import State
+from workers.registry import Registration
+from workers.runner import Runner
+from workers.transports.base import Transport
+
+log = structlog.get_logger(__name__)
+
+OUTPUT_SECONDS = 0.5
+REPORTED_AT_ONCE = 100
+
+
+class Heartbeat(Loop):
+    """Renews the leases of all that runs, from a thread that no task can block."""
+
+    def __init__(self, agent: "Agent") -> None:
+        super().__init__()
+        self.interval_seconds = conf().heartbeat_seconds
+        self.full_tick = 2**31
+        self.agent = agent
+
+    def tick(self) -> int:
+        agent, runner = self.agent, self.agent.runner
+        held, asked_at = runner.held(), boottime()
+        try:
+            beat = agent.transport.heartbeat(held, draining=agent.draining)
+        except Refusal as refusal:
+            agent.fail(refusal)
+            return 0
+        runner.renew(lease_end(asked_at))
+        if beat.lost:
+            log.warning("leases_lost", tasks=beat.lost)
+            agent.abandon(beat.lost)
+        runner.stop(beat.cancelled, "cancelled")
+        agent.state = beat.state
+        if beat.state == State.DRAINING:
+            agent.drain()
+        agent.wake()
+        return 0
+
+
+def lease_end(asked_at: float) -> float:
+    """When killing must begin, so that all is dead before a lease asked for then is over.
+
+    A tenth of the lease is kept for the kill itself and for clocks that run at different rates.
+    """
+    return asked_at + 0.9 * conf().lease_seconds - conf().kill_grace_seconds
+
+
+class Agent(Loop):
+    """`run` returns when the worker has drained; `failure` then says what ended it early."""
+
+    def __init__(
+        self,
+        registration: Registration,
+        transport: Transport,
+        make_runner: Callable[[Callable[[], None]], Runner],
+        drain_seconds: float,
+    ) -> None:
+        super().__init__()
+        self.interval_seconds = conf().worker_poll_seconds
+        self.slots = registration.slots
+        self.registration = registration
+        self.transport = transport
+        self.drain_seconds = drain_seconds
+        self.state: str = State.ONLINE
+        self.draining = False
+        self.failure: Refusal | None = None
+        self.runner = make_runner(self.wake)
+        self.heartbeat = Heartbeat(self)
+        self._heartbeats = threading.Thread(
+            target=self.heartbeat.run, name="heartbeat", daemon=True
+        )
+        self._drain_until = float("inf")
+        self._output_at = 0.0
+
+    def start(self) -> None:
+        """Announces the worker. Raises NameTaken; waits while the server is out of reach."""
+        while True:
+            try:
+                asked_at = boottime()
+                self.transport.register(self.registration)
+                break
+            except Unreachable as error:
+                log.warning("cannot_register", error=str(error))
+                self.wait(random.uniform(0.5, 2))  # noqa: S311 - jitter, no secret
+        self.runner.renew(lease_end(asked_at))
+        self.runner.start()
+        self._heartbeats.start()
+
+    def wait(self, seconds: float) -> None:
+        super().wait(min(seconds, OUTPUT_SECONDS) if self.runner.runs else seconds)
+
+    def listening(self) -> int | None:
+        return self.transport.fileno()
+
+    def hear(self) -> None:
+        if self.transport.heard():
+            self.heartbeat.wake()
+
+    def tick(self) -> int:
+        reported = self.deliver()
+        claimed = self.claim()
+        if self.draining:
+            self._drain()
+        return reported + claimed
+
+    def deliver(self) -> int:
+        """Sends output, then the endings whose output it was. Returns how many endings."""
+        endings = self.runner.endings()[:REPORTED_AT_ONCE]
+        if endings or time.monotonic() - self._output_at > OUTPUT_SECONDS:
+            self._send_output()
+        if not endings:
+            return 0
+        states = self.transport.report(endings)
+        if refused := [e.task_id for e in endings if e.task_id not in states]:
+            log.warning("reports_refused", tasks=refused, reason="lease_lost")
+        self.runner.forget(ending.task_id for ending in endings)
+        for ending in endings:
+            self._log_ending(ending, states.get(ending.task_id, "lease_lost"))
+        return len(endings)
+
+    def _send_output(self) -> None:
+        self._output_at = time.monotonic()
+        if parts := self.runner.take_output():
+            self.transport.log(parts)
+
+    def _log_ending(self, ending: Ending, state: str) -> None:
+        log.info(
+            "task_ended",
+            task=ending.task_id,
+            outcome=str(ending.outcome),
+            state=state,
+            **({"error": ending.error} if ending.error else {}),
+        )
+
+    def claim(self) -> int:
+        free = self.slots - len(self.runner.held())
+        if free <= 0 or self.draining or self.state != State.ONLINE:
+            return 0
+        asked_at = boottime()
+        tasks = self.transport.claim(free)
+        if boottime() >= lease_end(asked_at):
+            # Too old to start anything from: the next heartbeats do not name it, so it goes back.
+            log.warning("claim_too_slow", tasks=[task.task_id for task in tasks])
+            return 0
+        for task in tasks:
+            self.runner.start_task(task)
+        return len(tasks)
+
+    def drain(self) -> None:
+        """Claims nothing more; what runs has `drain_seconds` to finish, then is released."""
+        if not self.draining:
+            self.draining = True
+            self._drain_until = time.monotonic() + self.drain_seconds
+            log.info("draining", running=len(self.runner.held()))
+            self.heartbeat.wake()
+        self.wake()
+
+    def release_now(self) -> None:
+        """A second signal: gives back at once what runs."""
+        self._drain_until = 0.0
+        self.drain()
+
+    def _drain(self) -> None:
+        running = self.runner.held()
+        if not running:
+            self.heartbeat.stop()
+            self._heartbeats.join(conf().lease_seconds)  # a late heartbeat would find us gone
+            with contextlib.suppress(Unreachable):  # then its name is free a lease later
+                self.transport.leave()
+            self.stop()
+        elif time.monotonic() >= self._drain_until:
+            self.runner.stop(running, "released", now=self._drain_until == 0.0)
+
+    def abandon(self, task_ids: list[int]) -> None:
+        """Ends what is no longer this worker's to run. Nobody waits for a report of it."""
+        self.runner.stop(task_ids, "lease_lost", now=True)
+
+    def fail(self, refusal: Refusal) -> None:
+        """Stops at once: this boot may do nothing more in its worker's name."""
+        self.failure = refusal
+        self.runner.stop(self.runner.held(), "lease_lost", now=True)
+        self.heartbeat.stop()
+        self.stop()

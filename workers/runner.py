@@ -1,0 +1,231 @@
+"""The tasks a worker runs now: started through the guard, their output read as it comes.
+
+One thread does all of it, whatever the number of slots, so that neither a slow database nor a
+talkative task holds up another. The agent asks from its own threads: `start`, `stop`, `renew`.
+"""
+
+import contextlib
+import os
+import selectors
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from dtsproject.conf import conf
+from jobs.specs import Claimed, Ending, LogPart
+from workers import executor
+from workers.capture import Capture
+from workers.processes import Ended, Guard, GuardDied, boottime
+
+log = structlog.get_logger(__name__)
+
+READ_BYTES = 64 * 1024
+LOG_STREAMS = ("stdout", "stderr")
+
+
+@dataclass
+class Run:
+    """One attempt, from its claim until its ending is taken."""
+
+    task: Claimed
+    key: int
+    captured: dict[str, Capture] = field(default_factory=dict)
+    pipes: dict[str, int] = field(default_factory=dict)
+    ending: Ending | None = None
+
+
+class Runner(threading.Thread):
+    def __init__(
+        self, boot_id: UUID, start_guard: Callable[[], Guard], on_end: Callable[[], None]
+    ) -> None:
+        super().__init__(name="runner", daemon=True)
+        self.boot_id = boot_id
+        self.start_guard = start_guard
+        self.on_end = on_end
+        self.lock = threading.RLock()
+        self.runs: dict[int, Run] = {}
+        self.guard = start_guard()
+        self.lease_until = 0.0
+        self._keys = 0
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
+        self._wake_read, self._wake_write = os.pipe()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+
+    # -- asked by the agent -------------------------------------------------------------------
+
+    def start_task(self, task: Claimed) -> None:
+        """Runs the task; its ending comes with `endings`."""
+        command = executor.command(task, self.boot_id)
+        with self.lock:
+            self._keys += 1
+            run = self.runs[self._keys] = Run(task=task, key=self._keys)
+            names = (*LOG_STREAMS, "result") if command.wants_result else LOG_STREAMS
+            writers = [self._pipe(run, name) for name in names]
+            stdin = _stdin(command.stdin)
+            try:
+                self.guard.spawn(
+                    run.key,
+                    command.argv,
+                    env=command.env,
+                    cwd=command.cwd,
+                    fds=[stdin, *writers],
+                    timeout_seconds=task.timeout_seconds,
+                    grace_seconds=conf().kill_grace_seconds,
+                )
+            except GuardDied:
+                pass  # the runner's thread sees it too, and ends every run
+            finally:
+                for fd in (stdin, *writers):
+                    os.close(fd)
+        os.write(self._wake_write, b".")
+
+    def stop(self, task_ids: Iterable[int], reason: str, *, now: bool = False) -> None:
+        """Ends these tasks' process trees: TERM, grace, KILL; with `now`, KILL."""
+        wanted = set(task_ids)
+        with self.lock:
+            for run in self.runs.values():
+                if run.task.task_id in wanted and run.ending is None:
+                    try:
+                        self.guard.kill(run.key, reason, now=now)
+                    except GuardDied:
+                        return
+
+    def renew(self, until: float) -> None:
+        """Lets the guard keep every tree alive until `until` (CLOCK_BOOTTIME seconds)."""
+        with self.lock:
+            self.lease_until = until
+            # A dead guard is replaced by the runner's thread, which renews with this.
+            with contextlib.suppress(GuardDied):
+                self.guard.renew(until)
+
+    def held(self) -> dict[int, int]:
+        """The fencing token of each task that runs or whose ending is not yet forgotten."""
+        with self.lock:
+            return {run.task.task_id: run.task.fencing_token for run in self.runs.values()}
+
+    def endings(self) -> list[Ending]:
+        with self.lock:
+            return [run.ending for run in self.runs.values() if run.ending]
+
+    def forget(self, task_ids: Iterable[int]) -> None:
+        """Frees the slots of these tasks: their ending was reported, or nobody wants it."""
+        gone = set(task_ids)
+        with self.lock:
+            self.runs = {k: run for k, run in self.runs.items() if run.task.task_id not in gone}
+
+    def take_output(self) -> list[LogPart]:
+        """What has been printed since the last call."""
+        with self.lock:
+            return [
+                LogPart(
+                    task_id=run.task.task_id,
+                    fencing_token=run.task.fencing_token,
+                    stream=stream,
+                    start=start,
+                    data=data,
+                )
+                for run in self.runs.values()
+                for stream in LOG_STREAMS
+                for start, data in run.captured[stream].take(over=run.ending is not None)
+            ]
+
+    # -- its own thread -----------------------------------------------------------------------
+
+    def run(self) -> None:
+        while True:
+            for ready, _ in self._selector.select():
+                if ready.fd == self._wake_read:
+                    os.read(self._wake_read, 4096)
+                elif ready.data is not None:
+                    self._read(*ready.data)
+                else:
+                    self._hear_guard()
+
+    def _read(self, run: Run, name: str) -> None:
+        with self.lock:
+            if name not in run.pipes:
+                return
+            if data := os.read(run.pipes[name], READ_BYTES):
+                run.captured[name].feed(data)
+            else:
+                self._close(run, name)
+
+    def _hear_guard(self) -> None:
+        try:
+            ended = self.guard.read_events()
+        except GuardDied:
+            ended = self._replace_guard()
+        with self.lock:
+            for event in ended:
+                if run := self.runs.get(event.key):
+                    self._finish(run, event)
+        if ended:
+            self.on_end()
+
+    def _finish(self, run: Run, ended: Ended) -> None:
+        """The tree is dead, so all it printed is in the pipes: nobody can add to them."""
+        for name in list(run.pipes):
+            os.set_blocking(run.pipes[name], False)
+            try:
+                while data := os.read(run.pipes[name], READ_BYTES):
+                    run.captured[name].feed(data)
+            except BlockingIOError:
+                pass
+            self._close(run, name)
+        run.ending = executor.ending(run.task, ended, run.captured)
+
+    def _replace_guard(self) -> list[Ended]:
+        """Ends what the dead guard left behind, and goes on with a new one."""
+        with self.lock:
+            log.error("guard_died", running=len(self.runs))
+            self._selector.unregister(self.guard.fileno())
+            self.guard.reap_orphans()
+            self.guard = self.start_guard()
+            self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
+            self.guard.renew(self.lease_until)
+            running = [run for run in self.runs.values() if run.ending is None]
+            return [_died_with_guard(run.key) for run in running]
+
+    def _pipe(self, run: Run, name: str) -> int:
+        """A new pipe whose reading end is watched here; returns its writing end."""
+        reader, writer = os.pipe()
+        run.pipes[name] = reader
+        run.captured[name] = Capture()
+        self._selector.register(reader, selectors.EVENT_READ, (run, name))
+        return writer
+
+    def _close(self, run: Run, name: str) -> None:
+        fd = run.pipes.pop(name)
+        self._selector.unregister(fd)
+        os.close(fd)
+
+
+def _died_with_guard(key: int) -> Ended:
+    return Ended(
+        key=key,
+        pid=None,
+        exit_code=None,
+        signal=None,
+        reason="guard_died",
+        error=None,
+        cpu_seconds=0.0,
+        peak_memory_bytes=None,
+        started_at=boottime(),
+        ended_at=boottime(),
+        escaped=0,
+    )
+
+
+def _stdin(data: bytes) -> int:
+    """A descriptor to read `data` from."""
+    if not data:
+        return os.open(os.devnull, os.O_RDONLY)
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

@@ -1,0 +1,38 @@
+"""What a worker and its server say to each other. The agent knows no more of the server."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from jobs.specs import Claimed, Ending, LogPart
+from workers.registry import Beat, Registration
+
+
+class Transport(Protocol):
+    """Each call raises Unreachable when there is no answer, and a Refusal when it is refused.
+
+    The agent calls from two threads: its own and its heartbeat's.
+    """
+
+    def register(self, registration: Registration) -> None:
+        """Announces the worker. Raises NameTaken."""
+
+    def claim(self, limit: int) -> list[Claimed]:
+        """Leases up to `limit` tasks to the worker."""
+
+    def heartbeat(self, held: Mapping[int, int], *, draining: bool) -> Beat:
+        """Renews the leases in `held` ({task id: fencing token}). Raises Superseded."""
+
+    def report(self, endings: Sequence[Ending]) -> dict[int, str]:
+        """Reports ended attempts; answers each task's new state. One missing was not held."""
+
+    def log(self, parts: Sequence[LogPart]) -> None:
+        """Stores output of tasks the worker holds."""
+
+    def leave(self) -> None:
+        """Says that the worker ends in good order."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that is readable when there may be something to do, if there is one."""
+
+    def heard(self) -> bool:
+        """Takes note of what made it readable: whether a task's cancel was asked for."""

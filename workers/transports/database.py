@@ -1,0 +1,73 @@
+"""Straight to PostgreSQL, for workers that may hold its password."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from dtsproject import wakeups
+from dtsproject.errors import Unreachable
+from jobs import logs, queue
+from jobs.specs import Claimed, Ending, LogPart
+from workers import registry
+from workers.registry import Beat, Registration
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def reaching(call: Callable[P, R]) -> Callable[P, R]:
+    """Turns what a broken connection raises into Unreachable; the next call connects anew."""
+
+    @wraps(call)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except DatabaseError as error:
+            connection.close()
+            raise Unreachable(str(error).strip()) from error
+
+    return wrapper
+
+
+class DatabaseTransport:
+    worker_id: int
+    boot_id: UUID
+
+    def __init__(self) -> None:
+        self.listener = wakeups.Listener(wakeups.READY, wakeups.CANCELLED)
+
+    @reaching
+    def register(self, registration: Registration) -> None:
+        self.worker_id = registry.register(registration).pk
+        self.boot_id = registration.boot_id
+
+    @reaching
+    def claim(self, limit: int) -> list[Claimed]:
+        return queue.claim(worker_id=self.worker_id, boot_id=self.boot_id, limit=limit)
+
+    @reaching
+    def heartbeat(self, held: Mapping[int, int], *, draining: bool) -> Beat:
+        return registry.heartbeat(self.worker_id, self.boot_id, held, draining=draining)
+
+    @reaching
+    def report(self, endings: Sequence[Ending]) -> dict[int, str]:
+        return queue.report(endings, worker_id=self.worker_id)
+
+    @reaching
+    def log(self, parts: Sequence[LogPart]) -> None:
+        logs.append(self.worker_id, parts)
+
+    @reaching
+    def leave(self) -> None:
+        registry.leave(self.worker_id, self.boot_id)
+        self.listener.close()
+
+    def fileno(self) -> int | None:
+        return self.listener.fileno()
+
+    def heard(self) -> bool:
+        return wakeups.CANCELLED in self.listener.heard()

@@ -16,7 +16,8 @@ def local_key(state_dir: Path, *, allowed: bool) -> str:
         raise ImproperlyConfigured("Set SECRET_KEY to at least 50 random characters")
     path = state_dir / "secret_key"
     if not path.exists():
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Passable: root's embedded PostgreSQL, below it, runs under another account.
+        state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         # Written whole under another name, so that two first starts agree on one key.
         draft = state_dir / f"secret_key.{os.getpid()}"
         draft.touch(mode=0o600)

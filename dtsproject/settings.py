@@ -75,7 +75,10 @@ TEMPLATES = [
 ]
 
 # libpq itself reads the URL, so sockets, several hosts and every libpq option work in it.
-DATABASE_URL = env.str("DATABASE_URL", default="") or embedded.Cluster().url()
+try:
+    DATABASE_URL = env.str("DATABASE_URL", default="") or embedded.Cluster().url()
+except embedded.EmbeddedError as error:
+    raise environ.ImproperlyConfigured(str(error)) from error
 _database = conninfo_to_dict(DATABASE_URL)
 DATABASES = {
     "default": {

@@ -1,6 +1,6 @@
 -- Tasks whose time has come may be promoted. Their status stays pending.
 WITH picked AS MATERIALIZED (
-    SELECT task_id FROM deferred WHERE due_at <= now()
+    SELECT task_id FROM deferred WHERE due_at <= statement_timestamp()
     ORDER BY due_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 ), moved AS (
     DELETE FROM deferred USING picked WHERE deferred.task_id = picked.task_id RETURNING deferred.*

@@ -19,5 +19,5 @@ JOIN workers worker
     ON lane.requires <@ worker.capabilities
     AND (worker.queues = '{}' OR lane.queue = ANY (worker.queues))
 WHERE worker.state = 'online'
-    AND worker.last_heartbeat > now() - make_interval(secs => %(lease_seconds)s)
+    AND worker.last_heartbeat > statement_timestamp() - make_interval(secs => %(lease_seconds)s)
 GROUP BY lane.id

@@ -1,0 +1,14 @@
+-- Lanes in which tasks wait: how many (counted up to limit), and for how long, in seconds, the
+-- one that comes next has been there.
+SELECT
+    lane.id,
+    (SELECT count(*) FROM (
+        SELECT FROM waiting WHERE waiting.lane_id = lane.id LIMIT %(limit)s) found),
+    extract(epoch FROM now() - greatest(task.updated_at, task.run_after))::float8
+FROM lanes lane
+CROSS JOIN LATERAL (
+    SELECT task_id FROM waiting WHERE waiting.lane_id = lane.id
+    ORDER BY score, job_id, task_id LIMIT 1
+) head
+JOIN tasks task ON task.id = head.task_id
+ORDER BY lane.id

@@ -1,0 +1,65 @@
+"""Work for the queue, made through its own verbs."""
+
+import time
+import uuid
+from collections.abc import Callable
+
+from jobs import queue
+from jobs.models import Task
+from jobs.specs import Claimed, Ending, JobSpec, TaskSpec
+from jobs.states import Outcome
+from scheduling.scheduler import Scheduler
+from workers import registry
+from workers.models import Worker
+
+
+def submit(*tasks: TaskSpec | str, **job) -> list[Task]:
+    """The tasks of a new job; a string is a shell command."""
+    specs = [task if isinstance(task, TaskSpec) else shell(task) for task in tasks]
+    made = queue.submit(JobSpec(name=job.pop("name", "test"), tasks=specs, **job))
+    return list(made.tasks.order_by("pk"))
+
+
+def shell(cmd: str, **task) -> TaskSpec:
+    return TaskSpec(payload={"cmd": cmd}, **task)
+
+
+def register(name: str = "w1", *, slots: int = 10, **more) -> Worker:
+    return registry.register(
+        registry.Registration(
+            name=name,
+            boot_id=more.pop("boot_id", None) or uuid.uuid4(),
+            machine_id=more.pop("machine_id", "m1"),
+            slots=slots,
+            **more,
+        )
+    )
+
+
+def promote() -> int:
+    return Scheduler().promote()
+
+
+def claim(worker: Worker, limit: int = 10) -> list[Claimed]:
+    return queue.claim(worker_id=worker.pk, boot_id=worker.boot_id, limit=limit)
+
+
+def ended(task: Claimed, outcome: Outcome = Outcome.DONE, **more) -> Ending:
+    return Ending(task_id=task.task_id, fencing_token=task.fencing_token, outcome=outcome, **more)
+
+
+def running(*commands: TaskSpec | str, worker: Worker | None = None) -> list[Claimed]:
+    """Submitted, promoted and claimed by `worker` (a new one by default)."""
+    worker = worker or register()
+    submit(*commands)
+    promote()
+    return claim(worker)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Polls until the condition holds. Raises AssertionError when it does not in time."""
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up_at:
+            raise AssertionError("it did not come to pass in time")
+        time.sleep(0.02)

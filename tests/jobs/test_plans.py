@@ -1,0 +1,99 @@
+"""The hot statements read by index and never sort the backlog, whatever its size."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from jobs import statements
+from jobs.models import Lane
+from tests.helpers import register, submit
+
+pytestmark = pytest.mark.django_db
+
+WAITING, READY = 50_000, 5_000
+
+
+@pytest.fixture
+def backlog():
+    """Many rows in every table, and statistics of them."""
+    submit("true")
+    lane = Lane.objects.get()
+    worker = register(slots=100)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO waiting (task_id, lane_id, score, job_id)"
+            " SELECT 1000000 + n, %s, random() * 1e9, 1 FROM generate_series(1, %s) n",
+            [lane.pk, WAITING],
+        )
+        cursor.execute(
+            "INSERT INTO ready (task_id, lane_id, seq, score, job_id)"
+            " SELECT 3000000 + n, %s, -n, n, 1 FROM generate_series(1, %s) n",
+            [lane.pk, READY],
+        )
+        cursor.execute("ANALYZE waiting, ready, tasks, leases, lanes, workers")
+    return lane, worker
+
+
+def plan(name: str, parameters: dict) -> list[dict]:
+    """Every node of the statement's plan, as run."""
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statements.text(name), parameters)
+        (found,) = cursor.fetchone()
+    found = json.loads(found) if isinstance(found, str) else found
+    return list(nodes(found[0]["Plan"]))
+
+
+def nodes(node: dict) -> Iterator[dict]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from nodes(child)
+
+
+def rows_read(found: list[dict], table: str) -> float:
+    """Rows that scans of the table brought up."""
+    return sum(
+        node["Actual Rows"] * node["Actual Loops"]
+        for node in found
+        if node.get("Relation Name") == table and "Scan" in node["Node Type"]
+    )
+
+
+def assert_by_index(found: list[dict], table: str, batch: int) -> None:
+    scans = [n for n in found if n.get("Relation Name") == table and "Scan" in n["Node Type"]]
+    assert scans
+    assert not [n for n in scans if n["Node Type"] == "Seq Scan"], table
+    # Once to pick and once to delete.
+    assert rows_read(found, table) <= 2 * batch
+    for node in found:
+        if node["Node Type"] in ("Sort", "Incremental Sort"):
+            assert node["Actual Rows"] <= batch
+
+
+def test_promotion_reads_its_batch_by_index(backlog):
+    lane, _ = backlog
+    found = plan("promote", {"lanes": [lane.pk], "rooms": [100], "batch": 100})
+
+    assert_by_index(found, "waiting", 100)
+
+
+def test_a_claim_reads_its_batch_by_index(backlog):
+    _, worker = backlog
+    found = plan(
+        "claim",
+        {
+            "worker_id": worker.pk,
+            "boot_id": worker.boot_id,
+            "limit": 10,
+            "grace_seconds": 1,
+        },
+    )
+
+    assert_by_index(found, "ready", 10)
+
+
+def test_the_window_is_measured_without_reading_the_backlog(backlog):
+    found = plan("window", {"lease_seconds": 30})
+
+    assert rows_read(found, "waiting") <= 1

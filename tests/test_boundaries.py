@@ -1,0 +1,74 @@
+"""Imports run one way: jobs <- workers <- scheduling <- dtsproject's roof."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+APPS = ["jobs", "workers", "scheduling"]
+# What may name every app. All else in dtsproject is the cellar: it imports none, all may use it.
+ROOF = {"asgi", "checks", "health", "management", "settings", "urls", "wsgi"}
+CELLAR = {
+    f"dtsproject.{path.stem}"
+    for path in (ROOT / "dtsproject").iterdir()
+    if path.stem not in ROOF and not path.stem.startswith(("_", "stack")) and path.name != "static"
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def sources(folder: str) -> list[Path]:
+    return [p for p in (ROOT / folder).rglob("*.py") if "migrations" not in p.parts]
+
+
+@pytest.mark.parametrize(("app", "above"), [(a, APPS[n + 1 :]) for n, a in enumerate(APPS)])
+def test_no_app_imports_one_above_it(app, above):
+    for path in sources(app):
+        for name in imports(path):
+            assert not any(within(name, other) for other in above), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_apps_use_only_the_cellar_of_the_frame(app):
+    for path in sources(app):
+        for name in imports(path):
+            if within(name, "dtsproject") and name != "dtsproject":
+                assert any(within(name, room) for room in CELLAR), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("room", sorted(CELLAR))
+def test_the_cellar_imports_no_app(room):
+    path = ROOT / Path(*room.split("."))
+    files = [path.with_suffix(".py")] if path.with_suffix(".py").exists() else path.rglob("*.py")
+    for file in files:
+        for name in imports(file):
+            assert not any(within(name, app) for app in APPS), f"{file} imports {name}"
+
+
+def test_the_agent_has_never_heard_of_a_table():
+    for name in ("agent", "runner", "executor", "capture", "guard", "processes", "handlers"):
+        found = imports(ROOT / "workers" / f"{name}.py")
+        assert not any(within(module, "django.db") for module in found), name
+        assert not any(within(module, "jobs.models") for module in found), name
+
+
+def test_the_queue_alone_writes_the_state_of_tasks():
+    statements = ("UPDATE tasks", "INSERT INTO tasks", "DELETE FROM leases", "INSERT INTO leases")
+    for app in [*APPS, "dtsproject"]:
+        for path in (ROOT / app).rglob("*"):
+            if path.suffix in (".py", ".sql") and "migrations" not in path.parts:
+                if path.parent.name != "sql":
+                    assert not any(s in path.read_text() for s in statements), path

@@ -5,7 +5,7 @@ settings module (`DTS = {"POLICY": "ops.policies.Fifo"}`) or the environment (`D
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django.conf import settings
@@ -64,14 +64,14 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     Raises ImproperlyConfigured where a value is not of its setting's type.
     """
     found: dict[str, Any] = {}
-    for field in fields(Conf):
-        key = field.name.upper()
+    for name, default in asdict(Conf()).items():
+        key, kind = name.upper(), type(default)
         text = environ.get(f"DTS_{key}")
         if text is None:
             continue
         try:
-            found[key] = type(field.default)(text)
+            found[key] = kind(text)
         except ValueError:
-            kind = type(field.default).__name__
-            raise ImproperlyConfigured(f"DTS_{key} must be {kind}, not {text!r}") from None
+            reason = f"DTS_{key} must be {kind.__name__}, not {text!r}"
+            raise ImproperlyConfigured(reason) from None
     return found

@@ -65,7 +65,7 @@ class Listener:
         try:
             self._connection = psycopg.connect(
                 settings.LISTEN_URL or settings.DATABASE_URL,
-                dbname=settings.DATABASES["default"]["NAME"],
+                dbname=connection.settings_dict["NAME"],
                 autocommit=True,
                 connect_timeout=5,
             )

@@ -1,7 +1,5 @@
 """Deletes old history: finished jobs with their tasks and attempts, in bounded batches."""
 
-from datetime import timedelta
-
 from django.db import connection
 
 from dtsproject.conf import conf
@@ -12,7 +10,7 @@ BATCH = 100
 # tasks they belong to. A job being retried has finished_at NULL again and is not picked.
 PRUNE = """
 WITH old AS MATERIALIZED (
-    SELECT id FROM jobs WHERE finished_at < now() - %s
+    SELECT id FROM jobs WHERE finished_at < now() - make_interval(days => %s)
     ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 ), old_tasks AS (
     DELETE FROM tasks USING old WHERE tasks.job_id = old.id RETURNING tasks.id
@@ -28,12 +26,12 @@ def prune() -> int:
 
     The jobs' own rows go last, in a statement of their own: tasks refer to them.
     """
-    age = timedelta(days=conf().retention_days)
+    age = conf().retention_days
     with connection.cursor() as cursor:
         cursor.execute(PRUNE, [age, BATCH])
         (found,) = cursor.fetchone()
         cursor.execute(
-            "DELETE FROM jobs WHERE finished_at < now() - %s AND NOT EXISTS"
+            "DELETE FROM jobs WHERE finished_at < now() - make_interval(days => %s) AND NOT EXISTS"
             " (SELECT FROM tasks WHERE tasks.job_id = jobs.id)",
             [age],
         )

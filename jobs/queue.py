@@ -104,7 +104,8 @@ def cancel(task_ids: Iterable[int]) -> dict[int, str]:
     Returns the state each touched task was left in: `cancelled`, or `in_progress` until its
     worker confirms that its process tree is dead. Tasks that had ended are not touched.
     """
-    left, touched = set(task_ids), {}
+    left = set(task_ids)
+    touched: dict[int, str] = {}
     while left:
         # A new statement each time: it sees a task that another verb moved meanwhile.
         moved = dict(statements.rows("cancel", {"ids": sorted(left)}))

@@ -71,3 +71,9 @@ def test_the_queue_alone_writes_the_state_of_tasks():
         for path in (ROOT / app).rglob("*"):
             if path.suffix == ".py" and "migrations" not in path.parts:
                 assert not any(s in path.read_text() for s in statements), path
+
+
+@pytest.mark.parametrize("module", ["jobs/queue", "workers/registry", "scheduling/scheduler"])
+def test_only_the_databases_clock_judges(module):
+    found = imports(ROOT / f"{module}.py")
+    assert not found & {"time", "datetime.datetime", "django.utils.timezone", "django.utils"}

@@ -1,0 +1,150 @@
+import threading
+
+import pytest
+from django.db import connection, connections
+
+from jobs import queue
+from jobs.models import Job, Lane, Ready, Task
+from scheduling.scheduler import PROMOTION_LOCK, WIDEST_WINDOW, Scheduler
+from tests.helpers import claim, ended, promote, register, running, shell, submit
+from workers.models import Worker
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_window_that_runs_dry_grows_and_one_that_stays_full_shrinks():
+    scheduler = Scheduler()
+    grown = [scheduler._window(1, slots=4, ready=0) for _ in range(20)]
+    shrunk = [scheduler._window(1, slots=4, ready=WIDEST_WINDOW) for _ in range(20)]
+
+    assert grown[0] == 16
+    assert grown[-1] == WIDEST_WINDOW
+    assert shrunk[-1] == 8
+
+
+def test_a_tick_promotes_up_to_the_window_and_settles_finished_jobs():
+    worker = register(slots=3)
+    (task,) = running("true", worker=worker)
+    queue.report([ended(task)])
+    submit(*["true"] * 50)
+
+    moved = Scheduler().tick()
+
+    ready = Ready.objects.count()
+    assert moved == ready + 1
+    assert 6 <= ready <= 12
+    assert Job.objects.filter(finished_at__isnull=False).count() == 1
+
+
+def test_order_holds_across_lanes_for_one_worker():
+    submit(*[shell("plain", priority=1)] * 5)
+    submit(*[shell("gpu", priority=5, requires=["gpu"])] * 5)
+    worker = register(capabilities=["gpu"], slots=10)
+    promote()
+
+    commands = [task.payload["cmd"] for task in claim(worker, 10)]
+
+    assert commands == ["gpu"] * 5 + ["plain"] * 5
+
+
+def test_a_lane_whose_workers_fell_silent_is_not_promoted():
+    register()
+    Worker.objects.update(last_heartbeat="2020-01-01T00:00Z")
+    submit("true")
+
+    assert promote() == 0
+
+
+def test_a_window_in_order_is_not_recalled():
+    submit(*["true"] * 30)
+    register(slots=2)
+    scheduler = Scheduler()
+    scheduler.promote()
+    before = list(Ready.objects.order_by("seq").values_list("task_id", "seq"))
+    submit("true")
+
+    scheduler.promote()
+
+    assert (
+        list(Ready.objects.order_by("seq").values_list("task_id", "seq"))[: len(before)] == before
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_another_scheduler_promotes_this_one_skips():
+    submit("true")
+    register()
+    locked, release = threading.Event(), threading.Event()
+
+    def other_scheduler():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", PROMOTION_LOCK)
+            locked.set()
+            release.wait(10)
+        connections.close_all()
+
+    thread = threading.Thread(target=other_scheduler)
+    thread.start()
+    locked.wait(10)
+    try:
+        assert Scheduler().promote() == 0
+    finally:
+        release.set()
+        thread.join()
+    assert Scheduler().promote() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_concurrent_claims_share_the_work_and_never_a_task():
+    submit(*["true"] * 200)
+    workers = [register(f"w{n}", slots=100) for n in range(4)]
+    while Ready.objects.count() < 200:
+        promote()
+    claimed: list[list[int]] = [[] for _ in workers]
+
+    def claim_all(n):
+        while tasks := claim(workers[n], 7):
+            claimed[n] += [task.task_id for task in tasks]
+        connections.close_all()
+
+    threads = [threading.Thread(target=claim_all, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    everything = [task_id for share in claimed for task_id in share]
+    assert len(everything) == len(set(everything)) == 200
+    assert Task.objects.filter(status="in_progress").count() == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_cancel_finds_a_task_that_promotion_and_claims_keep_moving():
+    tasks = submit(*["true"] * 60)
+    worker = register(slots=5)
+    stop = threading.Event()
+
+    def churn():
+        while not stop.is_set():
+            promote()
+            for task in claim(worker, 3):
+                queue.report([ended(task, "released")])
+            queue.recall([Lane.objects.get().pk])
+        connections.close_all()
+
+    threads = [threading.Thread(target=churn) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for task in tasks:
+            assert queue.cancel([task.pk]), task.pk
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    promote()
+    for task in claim(worker, 100):
+        queue.report([ended(task, "released")])
+
+    left = Task.objects.exclude(status="cancelled").values_list("pk", "cancel_requested_at")
+    assert all(asked for _, asked in left)

@@ -1,5 +1,6 @@
 """Errors that carry their own HTTP status and code (RFC 9457); one handler renders them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -22,3 +23,13 @@ class Refusal(Exception):
         super().__init__(detail)
         self.detail = detail
         self.members = members
+
+
+class InvalidQuery(Refusal):
+    """Query parameters that are unknown or not valid: `faults` is {name: what is wrong}."""
+
+    status, code, title = 400, "invalid_query", "The query parameters are not valid"
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        errors = [{"parameter": name, "detail": fault} for name, fault in faults.items()]
+        super().__init__("; ".join(f"{n}: {f}" for n, f in faults.items()), errors=errors)

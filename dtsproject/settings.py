@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import environ
+from django.templatetags.static import static
 from psycopg.conninfo import conninfo_to_dict
 
 from dtsproject import conf, embedded, logs, secret
@@ -128,15 +129,25 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 32 * 1024 * 1024
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "dtsproject.errors.StaffBrowsableAPIRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
     ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "dtsproject.negotiation.StaffMayBrowse",
     "DEFAULT_PARSER_CLASSES": ["dtsproject.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "dtsproject.errors.exception_handler",
+    "EXCEPTION_HANDLER": "dtsproject.problems.exception_handler",
+    # The first one's challenge is the WWW-Authenticate of every 401.
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "jobs.authentication.BearerToken",
+        "jobs.authentication.StaffSession",
+        "jobs.authentication.NoToken",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["jobs.authentication.HasScope"],
+    "DEFAULT_METADATA_CLASS": None,
+    "URL_FORMAT_OVERRIDE": None,
+    "LIST_SERIALIZER_ERRORS_AS_DICT": True,
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.NamespaceVersioning",
     "DEFAULT_VERSION": "v1",
     "ALLOWED_VERSIONS": ["v1"],
-    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "DTS",
@@ -144,6 +155,19 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "GET_LIB_DOC_EXCLUDES": "jobs.api.base.undocumented",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "dtsproject.openapi.finish",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "TaskStatus": "jobs.states.Status",
+        "JobState": "jobs.api.serializers.JOB_STATES",
+        "Kind": "jobs.states.Kind",
+        "Outcome": "jobs.states.Outcome",
+        "WorkerState": "workers.models.State",
+    },
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -152,9 +176,13 @@ SPECTACULAR_SETTINGS = {
 UNFOLD = {
     "SITE_TITLE": "DTS",
     "SITE_HEADER": "DTS",
+    "SITE_SUBHEADER": "Distributed task scheduler",
     "SITE_SYMBOL": "schedule",
+    "SITE_URL": None,
     "DASHBOARD_CALLBACK": "scheduling.admin.dashboard",
-    "SHOW_HISTORY": True,
+    "SIDEBAR": {"navigation": "scheduling.admin.navigation"},
+    "STYLES": [lambda request: static("dts/admin.css")],
+    "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }
 

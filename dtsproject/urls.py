@@ -1,4 +1,34 @@
-from django.contrib import admin
-from django.urls import path
+from typing import Any
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularJSONAPIView
+from rest_framework.routers import APIRootView, SimpleRouter
+
+from dtsproject import health, problems
+from dtsproject.docs import Docs
+from jobs.api.views import JobViewSet, TaskViewSet
+from workers.api.views import WorkerViewSet
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("jobs", JobViewSet)
+router.register("tasks", TaskViewSet)
+router.register("workers", WorkerViewSet)
+
+root = {name: f"{basename}-list" for name, _, basename in router.registry}
+v1: list[Any] = [path("", APIRootView.as_view(api_root_dict=root)), path("/", include(router.urls))]
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1", include((v1, "v1"))),
+    path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("docs", Docs.as_view(url_name="schema"), name="docs"),
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("metrics", health.Metrics.as_view()),
+    path("api", problems.no_such_route),
+    path("api/<path:rest>", problems.no_such_route),
+]
+handler400 = problems.bad_request
+handler403 = problems.permission_denied
+handler500 = problems.server_error

@@ -1,0 +1,87 @@
+"""What the views of both doors share."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import Http404
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.plumbing import get_lib_doc_excludes
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet
+
+from dtsproject.errors import InvalidQuery
+from dtsproject.pagination import NewestFirst
+from jobs import audit
+from jobs.api.fields import StrictSerializer
+from jobs.authentication import access
+
+
+class StrictFilter(DjangoFilterBackend):
+    """Refuses parameters that are unknown, empty, given twice or not valid."""
+
+    repeatable = ("status", "state")
+
+    def filter_queryset(self, request: Request, queryset: QuerySet, view: Any) -> QuerySet:
+        filterset = self.get_filterset(request, queryset, view)
+        names = () if filterset is None else tuple(filterset.filters)
+        check_parameters(request, [*names, *NewestFirst.parameters], self.repeatable)
+        if filterset is None:
+            return queryset
+        if not filterset.is_valid():
+            raise InvalidQuery({n: " ".join(e) for n, e in filterset.errors.items()})
+        return filterset.qs
+
+
+def check_parameters(request: Request, known: Iterable[str], repeatable: Iterable[str]) -> None:
+    """Raises InvalidQuery for query parameters that are unknown, empty or given twice."""
+    listed = ", ".join(sorted(known)) or "none"
+    faults = {}
+    for name, values in request.query_params.lists():
+        if name not in known:
+            faults[name] = f"there is no such parameter; there are {listed}"
+        elif not all(values):
+            faults[name] = "give a value, or leave it out"
+        elif len(values) > 1 and name not in repeatable:
+            faults[name] = "give it once"
+    if faults:
+        raise InvalidQuery(faults)
+
+
+class ApiViewSet(GenericViewSet):
+    """`scope` is what writing needs; `paged` marks actions that answer a list; the others know
+    the query parameters in `query_parameters`. Actions set all three by keyword."""
+
+    scope = "admin"
+    paged = False
+    query_parameters: tuple[str, ...] = ()
+    filter_backends = [StrictFilter]
+    filterset_class: Any = None
+    pagination_class = NewestFirst
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not (self.paged or self.action == "list"):
+            check_parameters(request, self.query_parameters, ())
+
+    def get_object(self) -> Any:
+        found = self.get_queryset().filter(pk=self.kwargs["pk"]).first()
+        if found is None:
+            raise Http404
+        return found
+
+    def page(self, queryset: QuerySet, serializer: type[BaseSerializer]) -> Response:
+        """The page of `queryset`, filtered, that the request asks for."""
+        rows = self.paginate_queryset(self.filter_queryset(queryset))
+        return self.get_paginated_response(serializer(rows, many=True).data)
+
+    def record(self, action: str, target: str, **detail: Any) -> None:
+        source = self.request.META.get("REMOTE_ADDR", "")
+        audit.record(access(self.request).name, action, [target], source, **detail)
+
+
+def undocumented() -> list[type]:
+    """Classes whose docstrings are for us, not for the OpenAPI document of their subclasses."""
+    return [*get_lib_doc_excludes(), ApiViewSet, StrictSerializer]

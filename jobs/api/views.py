@@ -1,0 +1,192 @@
+"""The clients' door: submit, look, cancel, retry."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import transaction
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
+from rest_framework.decorators import action
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from dtsproject.conf import conf
+from dtsproject.openapi import refused
+from jobs import counts, queue
+from jobs.api.base import ApiViewSet
+from jobs.api.filters import JobFilter, TaskFilter, TaskOfJobFilter
+from jobs.api.log import log_part
+from jobs.api.serializers import (
+    AttemptSerializer,
+    JobDetailSerializer,
+    JobSerializer,
+    JobSubmission,
+    LogQuery,
+    LogSerializer,
+    TaskSerializer,
+    job_spec,
+)
+from jobs.authentication import access
+from jobs.models import Attempt, Job, Task
+from jobs.states import Status
+
+DEMO = OpenApiExample(
+    "Two tasks, one of them urgent",
+    value={
+        "name": "demo-batch",
+        "tasks": [
+            {"payload": {"cmd": "echo low"}, "priority": 10},
+            {"payload": {"cmd": "echo HIGH"}, "priority": 90},
+        ],
+    },
+    request_only=True,
+)
+WRONG_STATE = refused(409, "wrong_state: nothing is in a state that allows it.")
+
+
+def with_state(jobs: Sequence[Job], *, cap: int = 0) -> Sequence[Job]:
+    """The jobs, each with its `state` and its tasks' `counts`, which stop above `cap`."""
+    found = counts.progress([job.pk for job in jobs], cap=cap)
+    for job in jobs:
+        progress = found[job.pk]
+        job.state = progress.state(job)  # type: ignore[attr-defined]
+        job.counts = {s: progress[s].value for s in Status}  # type: ignore[attr-defined]
+    return jobs
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List jobs, newest first"),
+    retrieve=extend_schema(summary="Show a job", responses=JobDetailSerializer),
+)
+class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
+    queryset = Job.objects.all()
+    serializer_class = JobSerializer
+    filterset_class = JobFilter
+    scope = "submit"
+
+    def paginate_queryset(self, queryset: Any) -> Any:
+        rows = super().paginate_queryset(queryset)
+        return with_state(rows) if rows and isinstance(rows[0], Job) else rows
+
+    @extend_schema(
+        summary="Submit a job",
+        description="All of it is stored, or nothing.",
+        request=JobSubmission,
+        responses={201: JobDetailSerializer}
+        | refused(422, "too_many_lanes: too many distinct requirements."),
+        examples=[DEMO],
+    )
+    def create(self, request: Request) -> Response:
+        job = queue.submit(job_spec(request.data), submitted_by=access(request).name)
+        answer = self.detail_of(job)
+        answer.status_code = 201
+        answer["Location"] = reverse("v1:job-detail", [job.pk])
+        return answer
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.detail_of(self.get_object())
+
+    @extend_schema(summary="List a job's tasks", responses=TaskSerializer(many=True))
+    @action(detail=True, paged=True, filterset_class=TaskOfJobFilter)
+    def tasks(self, request: Request, pk: int) -> Response:
+        return self.page(Task.objects.filter(job=self.get_object()), TaskSerializer)
+
+    @extend_schema(
+        summary="Cancel a job",
+        description="Tasks that wait are cancelled at once; those that run are asked to end.",
+        request=None,
+        responses={200: JobDetailSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate")
+    def cancel(self, request: Request, pk: int) -> Response:
+        job = self.get_object()
+        with transaction.atomic():
+            touched = queue.cancel_job(job.pk)
+            if not touched:
+                self.refuse(job, "all its tasks have ended")
+            self.record("cancel", f"job {job.pk}", tasks=len(touched))
+        return self.detail_of(self.get_object())
+
+    @extend_schema(
+        summary="Retry a job's failed and cancelled tasks",
+        request=None,
+        responses={200: JobDetailSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate")
+    def retry(self, request: Request, pk: int) -> Response:
+        job = self.get_object()
+        again = Task.objects.filter(job=job).in_status(Status.FAILED, Status.CANCELLED)
+        with transaction.atomic():
+            retried = queue.retry(again.values_list("pk", flat=True))
+            if not retried:
+                self.refuse(job, "none of its tasks has failed or been cancelled")
+            self.record("retry", f"job {job.pk}", tasks=len(retried))
+        return self.detail_of(self.get_object())
+
+    def detail_of(self, job: Job) -> Response:
+        (job,) = with_state([job], cap=conf().max_tasks_per_job)
+        return Response(JobDetailSerializer(job).data)
+
+    def refuse(self, job: Job, why: str) -> None:
+        (job,) = with_state([job])
+        state = job.state  # type: ignore[attr-defined]
+        raise queue.WrongState(f"Job {job.pk} is {state}: {why}.", state=state)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List tasks, newest first"),
+    retrieve=extend_schema(summary="Show a task"),
+)
+class TaskViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
+    queryset = Task.objects.all()
+    serializer_class = TaskSerializer
+    filterset_class = TaskFilter
+    scope = "operate"
+
+    @extend_schema(summary="List a task's ended attempts", responses=AttemptSerializer(many=True))
+    @action(detail=True, paged=True, filterset_class=None)
+    def attempts(self, request: Request, pk: int) -> Response:
+        return self.page(Attempt.objects.filter(task=self.get_object()), AttemptSerializer)
+
+    @extend_schema(
+        summary="Read what a task printed", parameters=[LogQuery], responses=LogSerializer
+    )
+    @action(detail=True, query_parameters=tuple(LogQuery().fields))
+    def log(self, request: Request, pk: int) -> Response:
+        query = LogQuery.of(request.query_params)
+        return Response(log_part(self.get_object(), **query))
+
+    @extend_schema(
+        summary="Cancel a task",
+        description="One that runs stays in_progress until its worker has ended it.",
+        request=None,
+        responses={200: TaskSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: int) -> Response:
+        task = self.get_object()
+        with transaction.atomic():
+            if not queue.cancel([task.pk]):
+                self.refuse("only a task that has not ended can be cancelled")
+            self.record("cancel", f"task {task.pk}")
+        return Response(TaskSerializer(self.get_object()).data)
+
+    @extend_schema(
+        summary="Retry a failed or cancelled task",
+        description="Opens a new generation of it, with fresh retries.",
+        request=None,
+        responses={200: TaskSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: int) -> Response:
+        task = self.get_object()
+        with transaction.atomic():
+            if not queue.retry([task.pk]):
+                self.refuse("only a failed or cancelled task can be retried")
+            self.record("retry", f"task {task.pk}")
+        return Response(TaskSerializer(self.get_object()).data)
+
+    def refuse(self, why: str) -> None:
+        task = self.get_object()
+        raise queue.WrongState(f"Task {task.pk} is {task.status}: {why}.", state=task.status)

@@ -1,0 +1,204 @@
+"""The workers' door: register, claim, heartbeat, report, log, leave; and for people, drain."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TypeVar
+
+from django.db import transaction
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import Http404
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.decorators import action
+from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from dtsproject.conf import conf
+from dtsproject.errors import Refusal
+from dtsproject.openapi import refused
+from jobs import logs, queue
+from jobs.api.base import ApiViewSet
+from jobs.api.fields import StrictSerializer
+from jobs.models import Lease
+from workers import registry
+from workers.api.filters import WorkerFilter
+from workers.api.serializers import (
+    BeatAnswer,
+    Boot,
+    Claim,
+    ClaimAnswer,
+    Heartbeat,
+    LogAnswer,
+    LogParts,
+    Report,
+    ReportAnswer,
+    Terms,
+    WorkerRegistration,
+    WorkerSerializer,
+)
+from workers.models import Worker
+
+S = TypeVar("S", bound=StrictSerializer)
+
+SUPERSEDED = refused(409, "worker_superseded: another boot holds the worker's name.")
+WRONG_STATE = refused(409, "wrong_state: the worker is not in a state that allows it.")
+
+
+class LeaseLost(Refusal):
+    code, title = "lease_lost", "The lease was lost"
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List workers, newest first"),
+    retrieve=extend_schema(summary="Show a worker"),
+)
+class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
+    queryset = Worker.objects.all()
+    serializer_class = WorkerSerializer
+    filterset_class = WorkerFilter
+    scope = "work"
+
+    def get_queryset(self) -> QuerySet:
+        """Each with how many leases it holds, counted by index for the rows of a page only."""
+        held = Lease.objects.filter(worker_id=OuterRef("pk")).order_by()
+        number = held.values("worker_id").annotate(n=Count("*")).values("n")
+        return Worker.objects.annotate(running=Coalesce(Subquery(number), 0))
+
+    # -- for workers -------------------------------------------------------------------------
+
+    @extend_schema(
+        summary="Register a worker",
+        request=WorkerRegistration,
+        responses={201: Terms} | refused(409, "worker_name_taken: a live worker has this name."),
+    )
+    def create(self, request: Request) -> Response:
+        worker = registry.register(self.checked(WorkerRegistration).to_registration())
+        names = ("lease_seconds", "heartbeat_seconds", "kill_grace_seconds")
+        terms = {name: getattr(conf(), name) for name in names}
+        answer = {"id": worker.pk, "name": worker.name, "state": worker.state, **terms}
+        return Response(Terms(answer).data, status=201)
+
+    @extend_schema(
+        summary="Claim queued tasks",
+        request=Claim,
+        responses={200: ClaimAnswer} | SUPERSEDED,
+    )
+    @action(detail=True, methods=["post"])
+    def claim(self, request: Request, pk: int) -> Response:
+        asked = self.from_boot(Claim).validated_data
+        tasks = queue.claim(worker_id=pk, boot_id=asked["boot_id"], limit=asked["limit"])
+        return Response({"tasks": [asdict(task) for task in tasks]})
+
+    @extend_schema(
+        summary="Renew the leases of the tasks it still holds",
+        request=Heartbeat,
+        responses={200: BeatAnswer} | SUPERSEDED,
+    )
+    @action(detail=True, methods=["post"])
+    def heartbeat(self, request: Request, pk: int) -> Response:
+        asked = self.from_boot(Heartbeat).validated_data
+        held = {task["task_id"]: task["fencing_token"] for task in asked["held"]}
+        beat = registry.heartbeat(pk, asked["boot_id"], held, draining=asked.get("draining", False))
+        return Response(asdict(beat))
+
+    @extend_schema(
+        summary="Report attempts that ended",
+        description="A report repeated is answered alike and recorded once.",
+        request=Report,
+        responses={200: ReportAnswer}
+        | refused(409, "lease_lost: none of the leases was still held; or worker_superseded."),
+    )
+    @action(detail=True, methods=["post"])
+    def report(self, request: Request, pk: int) -> Response:
+        endings = self.from_boot(Report).to_endings()
+        states = queue.report(endings, worker_id=pk)
+        results = [
+            {
+                "task_id": ending.task_id,
+                "fencing_token": ending.fencing_token,
+                "accepted": ending.task_id in states,
+                "status": states.get(ending.task_id),
+            }
+            for ending in endings
+        ]
+        if not states:
+            raise LeaseLost(
+                "None of these tasks is held under the fencing token reported; nothing changed.",
+                results=results,
+            )
+        return Response({"results": results})
+
+    @extend_schema(
+        summary="Store output of held tasks",
+        request=LogParts,
+        responses={200: LogAnswer} | SUPERSEDED,
+    )
+    @action(detail=True, methods=["post"])
+    def log(self, request: Request, pk: int) -> Response:
+        parts = self.from_boot(LogParts).to_parts()
+        return Response({"stored": logs.append(pk, parts)})
+
+    @extend_schema(summary="Leave in good order", request=Boot, responses={204: None} | SUPERSEDED)
+    @action(detail=True, methods=["post"])
+    def leave(self, request: Request, pk: int) -> Response:
+        registry.leave(pk, self.from_boot(Boot).validated_data["boot_id"])
+        return Response(status=204)
+
+    def checked(self, serializer_class: type[S]) -> S:
+        serializer = serializer_class(data=self.request.data)
+        serializer.is_valid(raise_exception=True)
+        return serializer
+
+    def from_boot(self, serializer_class: type[S]) -> S:
+        """The valid request of the boot that holds the worker's name. Raises Superseded."""
+        serializer = self.checked(serializer_class)
+        boots = Worker.objects.filter(pk=self.kwargs["pk"]).values_list("boot_id", flat=True)
+        boot_id = boots.first()
+        if boot_id is None:
+            raise Http404
+        if boot_id != serializer.validated_data["boot_id"]:
+            raise registry.Superseded("Start the worker again: this boot no longer holds its name")
+        return serializer
+
+    # -- for people --------------------------------------------------------------------------
+
+    @extend_schema(
+        summary="Drain a worker",
+        description="It finishes what it runs, claims nothing more, and leaves.",
+        request=None,
+        responses={200: WorkerSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate")
+    def drain(self, request: Request, pk: int) -> Response:
+        return self.operate("drain", registry.drain)
+
+    @extend_schema(
+        summary="Cordon a worker",
+        description="It claims nothing more until uncordoned.",
+        request=None,
+        responses={200: WorkerSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate")
+    def cordon(self, request: Request, pk: int) -> Response:
+        return self.operate("cordon", registry.cordon)
+
+    @extend_schema(
+        summary="Let a cordoned worker claim again",
+        request=None,
+        responses={200: WorkerSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate")
+    def uncordon(self, request: Request, pk: int) -> Response:
+        return self.operate("uncordon", registry.uncordon)
+
+    def operate(self, name: str, verb: Callable[[QuerySet], int]) -> Response:
+        worker = self.get_object()
+        with transaction.atomic():
+            if not verb(Worker.objects.filter(pk=worker.pk)):
+                state = self.get_object().state
+                raise queue.WrongState(
+                    f"Worker {worker.name} is {state}: it cannot {name}.", state=state
+                )
+            self.record(name, f"worker {worker.pk}")
+        return Response(WorkerSerializer(self.get_object()).data)

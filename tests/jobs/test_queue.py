@@ -43,11 +43,15 @@ def test_tasks_keep_the_order_they_were_submitted_in():
     assert [task.payload["cmd"] for task in tasks] == [f"echo {n}" for n in range(50)]
 
 
-def test_a_job_is_stored_whole_or_not_at_all():
-    with pytest.raises(IntegrityError), transaction.atomic():
-        submit("true", shell("true", kind=None))
+@pytest.mark.django_db(transaction=True)
+def test_a_job_is_stored_whole_or_not_at_all(monkeypatch):
+    monkeypatch.setattr(queue, "SUBMIT_BATCH", 1)
+
+    with pytest.raises(IntegrityError):
+        submit("stored first", shell("then refused", kind=None))
 
     assert not Job.objects.exists()
+    assert not Task.objects.exists()
     assert not Waiting.objects.exists()
 
 

@@ -1,0 +1,156 @@
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from dtsproject import show
+from dtsproject.admin_base import (
+    AdminPasswordChangeForm,
+    ModelAdmin,
+    ReadOnlyAdmin,
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UserChangeForm,
+    UserCreationForm,
+    selected,
+)
+from jobs.admin import wording
+from jobs.models import AuditEvent, Token
+from jobs.models.access import SCOPES
+
+MEANINGS = {
+    "read": "read: see jobs, tasks, workers and their output",
+    "submit": "submit: submit jobs",
+    "operate": "operate: cancel, retry, drain and cordon",
+    "work": "work: be a worker, that is claim and report tasks",
+    "admin": "admin: manage schedules, queues and limits",
+}
+
+
+class TokenForm(forms.ModelForm):
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, MEANINGS[scope]) for scope in SCOPES],
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="What its bearer may do",
+    )
+
+    class Meta:
+        model = Token
+        fields = ("name", "scopes", "expires_at")
+
+    def clean_expires_at(self) -> Any:
+        expires_at = self.cleaned_data["expires_at"]
+        if expires_at and expires_at <= timezone.now():
+            raise forms.ValidationError("Choose a time to come, or none for a token without end.")
+        return expires_at
+
+
+@admin.register(Token)
+class TokenAdmin(ReadOnlyAdmin):
+    form = TokenForm
+    list_display = ("state", "name", "prefix", "scopes", "owner", "created", "used", "expires")
+    list_display_links = ("name",)
+    list_select_related = ("owner",)
+    search_help_text = "The beginning of a token's name, or prefix:1a2b3c4d"
+    qualifiers = {"prefix": "prefix"}
+    actions = ("revoke",)
+    dangerous = frozenset({"revoke"})
+    change_form_template = "admin/dts/token.html"
+    empty_hint = "manage.py token create --help, or the button above"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("jobs.add_token")
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        # The form's own checkboxes, not one text field for the array.
+        return (
+            None
+            if db_field.name == "scopes"
+            else super().formfield_for_dbfield(db_field, request, **kwargs)
+        )
+
+    def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
+        with wording.recorded(request, "create", [f"token {obj.name}"]):
+            token, text = Token.issue(obj.name, obj.scopes, obj.expires_at)
+            Token.objects.filter(pk=token.pk).update(owner=request.user)
+        obj.pk, obj.prefix = token.pk, token.prefix
+        messages.warning(
+            request,
+            format_html("Copy it now, it is not shown again: <code>{}</code>", text),
+        )
+
+    def fitting(self, obj: Token) -> set[str]:
+        return set() if obj.revoked_at else {"revoke"}
+
+    def page(self, request: HttpRequest, obj: Token) -> dict[str, Any]:
+        return {"token": obj, "title": f"Token {obj.name}", "state": state(obj)}
+
+    @admin.action(description="Revoke", permissions=["act"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Token]) -> HttpResponse | None:
+        ids = selected(request)
+        valid = Token.objects.filter(pk__in=ids, revoked_at=None)
+        with wording.recorded(request, "revoke", [f"token {pk}" for pk in ids]):
+            revoked = valid.update(revoked_at=Now())
+        sentence = f"Revoked {wording.plural(revoked, 'token')}"
+        if before := len(ids) - revoked:
+            sentence += f"; {before} had been revoked before"
+        return self.answer(request, sentence + ".")
+
+    @admin.display(description="State")
+    def state(self, token: Token) -> SafeString:
+        return show.badge(state(token))
+
+    @admin.display(description="Created")
+    def created(self, token: Token) -> str | SafeString:
+        return show.ago(token.created_at)
+
+    @admin.display(description="Last used")
+    def used(self, token: Token) -> str | SafeString:
+        return show.ago(token.last_used_at)
+
+    @admin.display(description="Expires")
+    def expires(self, token: Token) -> str | SafeString:
+        return show.ago(token.expires_at)
+
+
+def state(token: Token) -> str:
+    if token.revoked_at:
+        return "revoked"
+    return "expired" if token.expires_at and token.expires_at <= timezone.now() else "valid"
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    list_display = ("when", "actor", "action", "target", "source", "detail")
+    search_help_text = "A target such as task 12, or by:alice action:cancel"
+    bare = "target"
+    qualifiers = {"by": "actor", "action": "action"}
+    selective = frozenset({""})
+    list_display_links = None
+
+    @admin.display(description="When")
+    def when(self, event: AuditEvent) -> str | SafeString:
+        return show.ago(event.at)
+
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class DTSUserAdmin(UserAdmin, ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class DTSGroupAdmin(GroupAdmin, ModelAdmin):
+    pass

@@ -1,0 +1,120 @@
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet, Value
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+
+from dtsproject import show
+from dtsproject.admin_base import ReadOnlyAdmin, selected
+from dtsproject.conf import conf
+from jobs import queue
+from jobs.admin import wording
+from jobs.admin.filters import FinishedFilter, QueueFilter
+from jobs.admin.task import SHOWN_EVENTS
+from jobs.counts import progress, with_progress
+from jobs.describe import far
+from jobs.models import AuditEvent, Job, Task
+from jobs.states import Status
+
+SHOWN_TASKS = 100
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyAdmin):
+    list_display = ("state", "title", "far", "queue", "submitted_by", "created")
+    list_display_links = ("title",)
+    list_filter = (FinishedFilter, QueueFilter)
+    search_help_text = "A job's id, the beginning of its name, or queue:gpu by:alice"
+    qualifiers = {"queue": "queue", "by": "submitted_by"}
+    served = frozenset({"finished"})
+    actions = ("cancel", "retry")
+    dangerous = frozenset({"cancel"})
+    change_form_template = "admin/dts/job.html"
+    empty_hint = "manage.py submit --help, or POST /api/v1/jobs"
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        with_progress(changelist.result_list)
+        return changelist
+
+    @admin.display(description="State")
+    def state(self, job: Any) -> SafeString:
+        return show.badge(job.progress.state(job))
+
+    @admin.display(description="Job")
+    def title(self, job: Job) -> str:
+        return f"#{job.pk} {job.name}"
+
+    @admin.display(description="Tasks")
+    def far(self, job: Any) -> SafeString:
+        return far(job.progress)
+
+    @admin.display(description="Submitted")
+    def created(self, job: Job) -> str | SafeString:
+        return show.ago(job.created_at)
+
+    # -- a job's page ------------------------------------------------------------------------
+
+    def fitting(self, obj: Any) -> set[str]:
+        (counts,) = progress([obj.pk], cap=1).values()
+        live = counts[Status.PENDING] or counts[Status.QUEUED] or counts[Status.IN_PROGRESS]
+        fits = {"cancel"} if live and not obj.cancelled_at else set()
+        return fits | {"retry"} if counts[Status.FAILED] or counts[Status.CANCELLED] else fits
+
+    def page(self, request: HttpRequest, obj: Job) -> dict[str, Any]:
+        counts = progress([obj.pk], cap=conf().max_tasks_per_job)[obj.pk]
+        tasks = urgent_first(obj)
+        return {
+            "job": obj,
+            "title": f"Job #{obj.pk}",
+            "progress": counts,
+            "state": counts.state(obj),
+            "took": obj.finished_at - obj.created_at if obj.finished_at else None,
+            "tasks": tasks,
+            "tasks_cut": counts.total.value > len(tasks),
+            "events": AuditEvent.objects.filter(target=f"job {obj.pk}").order_by("-id")[
+                :SHOWN_EVENTS
+            ],
+        }
+
+    # -- what people may do ------------------------------------------------------------------
+
+    @admin.action(description="Cancel", permissions=["act"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        ids = selected(request)
+        left_in: dict[int, str] = {}
+        for pk in ids:
+            # A transaction for each: across jobs, locks would not be taken in order of task id.
+            with wording.recorded(request, "cancel", [f"job {pk}"]):
+                left_in |= queue.cancel_job(pk)
+        return self.answer(request, wording.cancelled(None, left_in))
+
+    @admin.action(description="Retry failed", permissions=["act"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        ids = selected(request)
+        failed = Task.objects.in_status(Status.FAILED, Status.CANCELLED).filter(job_id__in=ids)
+        tasks = list(failed.values_list("pk", flat=True))
+        with wording.recorded(request, "retry", [f"job {pk}" for pk in ids]):
+            again = queue.retry(tasks)
+        return self.answer(request, wording.retried(len(tasks), again))
+
+
+def urgent_first(job: Job) -> list[Any]:
+    """Up to SHOWN_TASKS of the job's tasks: failed, live, cancelled, done; each found by index."""
+    groups = ((Status.FAILED, "-pk"), (None, "pk"), (Status.CANCELLED, "-pk"), (Status.DONE, "-pk"))
+    parts = [
+        Task.objects.filter(job=job, final_status=status)
+        .annotate(rank=Value(rank))
+        .order_by(order)
+        .values_list("rank", "pk")[:SHOWN_TASKS]
+        for rank, (status, order) in enumerate(groups)
+    ]
+    ranks = {pk: rank for rank, pk in parts[0].union(*parts[1:], all=True)}
+    ids = sorted(ranks, key=lambda pk: (ranks[pk], pk))[:SHOWN_TASKS]
+    tasks = Task.objects.filter(pk__in=ids).select_related("assigned_worker")
+    running_first = {Status.IN_PROGRESS: 0, Status.QUEUED: 1}
+    return sorted(
+        tasks, key=lambda task: (ranks[task.pk], running_first.get(task.status, 2), task.pk)
+    )

@@ -1,0 +1,10 @@
+"""The words of jobs.describe, for templates."""
+
+from django import template
+
+from jobs import describe
+
+register = template.Library()
+register.filter("heading", describe.title)
+for name in ("far", "ran", "took"):
+    register.filter(name, getattr(describe, name))

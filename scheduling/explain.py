@@ -1,0 +1,56 @@
+"""Why a task has not started yet, in a sentence."""
+
+from dtsproject.bounded import CAP, Count
+from dtsproject.show import stamp
+from jobs import statements
+from jobs.models import Deferred, Lane, Task
+from jobs.states import Status
+from scheduling.lanes import queueing
+from workers.models import Worker
+
+
+def why(task: Task) -> str:
+    """The reason, or nothing when the task does not wait."""
+    if task.status not in (Status.PENDING, Status.QUEUED):
+        return ""
+    due_at = Deferred.objects.filter(pk=task.pk).values_list("due_at", flat=True).first()
+    if due_at is not None:
+        what = "It is tried again" if task.attempt else "It is not due"
+        return f"{what} {'at' if task.attempt else 'before'} {stamp(due_at)}."
+    parameters = {"task_id": task.pk, "lane_id": task.lane_id, "limit": CAP + 1}
+    ((waiting, ready),) = statements.rows("ahead", parameters)
+    if task.status == Status.QUEUED:
+        return f"{_before(Count(ready))}; the next slot that is free takes it."
+    return _lane_reason(task) or f"{_before(Count(waiting + ready))} in its lane, {task.lane}."
+
+
+def _lane_reason(task: Task) -> str:
+    found = next((entry for entry in queueing() if entry.lane.pk == task.lane_id), None)
+    if found is None:
+        return ""
+    if not found.slots:
+        if not Worker.objects.live().exists():
+            return "No worker is running. Start one: manage.py run_worker"
+        return f"No live worker serves its lane, {needs(found.lane)}."
+    if found.stuck:
+        return "Workers are there, but nothing is promoted. Is manage.py run_scheduler running?"
+    return ""
+
+
+def needs(lane: Lane) -> str:
+    """The lane in words: `queue gpu needing cuda, mem64`."""
+    requires = f" needing {', '.join(lane.requires)}" if lane.requires else ""
+    return f"queue {lane.queue}{requires}"
+
+
+def remedy(lane: Lane) -> str:
+    """The command that starts a worker which serves the lane."""
+    capabilities = f" --capabilities {','.join(lane.requires)}" if lane.requires else ""
+    queues = "" if lane.queue == "default" else f" --queues {lane.queue}"
+    return f"manage.py run_worker{capabilities}{queues}"
+
+
+def _before(count: Count) -> str:
+    if not count:
+        return "It comes next"
+    return f"{count} task comes before it" if count.value == 1 else f"{count} tasks come before it"

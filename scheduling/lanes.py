@@ -1,0 +1,35 @@
+"""What stands in the way of a lane's tasks: no worker that serves it, or no scheduler."""
+
+from dataclasses import dataclass
+
+from dtsproject.bounded import CAP, Count
+from dtsproject.conf import conf
+from jobs import statements
+from jobs.models import Lane
+
+# A scheduler that runs promotes within its interval; one that has not for this long does not run.
+STUCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queueing:
+    """A lane in which tasks wait; `slots` are those of the live workers that serve it."""
+
+    lane: Lane
+    waiting: Count
+    slots: int
+    stuck: bool
+
+
+def queueing() -> list[Queueing]:
+    """Every lane in which tasks wait."""
+    window = statements.rows("window", {"lease_seconds": conf().lease_seconds})
+    served = {lane: (slots, ready) for lane, slots, ready, _ in window}
+    heads = statements.rows("heads", {"limit": CAP + 1})
+    lanes = Lane.objects.in_bulk([lane for lane, _, _ in heads])
+    found = []
+    for lane, waiting, seconds in heads:
+        slots, ready = served.get(lane, (0, 0))
+        stuck = bool(slots) and ready == 0 and seconds > STUCK_SECONDS
+        found.append(Queueing(lane=lanes[lane], waiting=Count(waiting), slots=slots, stuck=stuck))
+    return found

@@ -1,0 +1,154 @@
+"""What escapes from a task, and what happens when agent or guard is killed."""
+
+import os
+import select
+import signal
+import sys
+
+import pytest
+
+from tests.workers.guarded import (  # noqa: F401  fixtures
+    daemon_fixture,
+    events,
+    guard_fixture,
+    is_gone,
+    living,
+    run,
+    sleepers,
+    spawn,
+    start_agent_fixture,
+    tag_fixture,
+    wait_until,
+)
+from workers.guard_proc import processes, read_process
+from workers.processes import Guard, GuardDied, GuardRunning, boottime, kill_survivors, lock_is_free
+
+# Each process lives for a moment, in a session of its own, and leaves a child behind.
+COMET = """
+import os, sys
+while True:
+    if os.fork(): os._exit(0)
+    os.setsid()
+"""
+
+
+# Whatever escapes
+
+
+@pytest.mark.parametrize(
+    "escape", ["sleep {0} &", "setsid sleep {0} &", "env -i setsid sleep {0} &", "{1}"]
+)
+def test_a_task_ends_with_its_tree(guard, tag, daemon, escape):
+    spawn(guard, f"{escape.format(tag, daemon)} exit 0" if "&" in escape else daemon)
+    ended = events(guard)[0]
+    assert (ended.exit_code, ended.reason) == (0, None)
+    assert ended.escaped >= 1
+    assert living(tag) == []
+
+
+def test_cancel_reaches_what_left_the_session(guard, tag, daemon):
+    spawn(guard, f"setsid sleep {tag} & {daemon}; sleep {tag}; :", grace_seconds=0)
+    wait_until(lambda: len(sleepers(tag)) == 3)
+    guard.kill(1, "cancelled")
+    assert events(guard)[0].escaped == 2
+    assert living(tag) == []
+
+
+def test_a_process_that_keeps_forking_away_is_caught(guard, tag, tmp_path):
+    script = tmp_path / "comet.py"
+    script.write_text(COMET)
+    spawn(
+        guard,
+        f"{sys.executable} -S {script} {tag} & {sys.executable} -S {script} {tag} & sleep 0.2",
+    )
+    events(guard, seconds=30)
+    assert living(tag) == []
+
+
+def test_the_background_of_a_running_task_is_left_alone(guard, tag):
+    """Neither in its session nor out of it, nor what was there before the task that ended."""
+    background = f"(sleep {tag} &); (setsid sleep {tag} &); (env -i setsid sleep {tag} &)"
+    spawn(guard, f"{background}; sleep {tag}; :", key=1, grace_seconds=0)
+    before = wait_until(lambda: len(sleepers(tag)) == 4 and sleepers(tag))
+    seen_at = boottime()
+    wait_until(lambda: boottime() > seen_at + 0.02)  # /proc tells ages to 0.01 s
+    assert all(run(guard, "sleep 600 & exit 0", key=key).escaped == 1 for key in (2, 3, 4))
+    assert sleepers(tag) == before
+    guard.kill(1, "released")
+    assert events(guard)[0].reason == "released"
+    assert living(tag) == []
+
+
+@pytest.mark.parametrize("background", ["env -i sleep {0}", "setsid sleep {0}"])
+def test_a_younger_background_is_told_by_its_session_or_its_mark(guard, tag, background):
+    reader, writer = os.pipe()
+    with open(os.devnull, "wb") as null:
+        spawn(guard, "read line", key=1, fds=[reader, null.fileno(), null.fileno()])
+    os.close(reader)
+    spawn(guard, f"({background.format(tag)} &); sleep {tag}; :", key=2, grace_seconds=0)
+    before = wait_until(lambda: len(sleepers(tag)) == 2 and sleepers(tag))
+    os.close(writer)
+    ended = events(guard)[0]
+    assert (ended.key, ended.escaped) == (1, 0)
+    assert sleepers(tag) == before
+
+
+# Deaths
+
+
+def test_closing_ends_everything(guard, tag, daemon):
+    spawn(guard, f'trap "" TERM; setsid sleep {tag} & {daemon}; sleep {tag}; :', grace_seconds=60)
+    wait_until(lambda: len(sleepers(tag)) == 3)
+    assert not lock_is_free(guard.lock_path)
+    assert guard.close()
+    assert living(tag) == []
+    assert lock_is_free(guard.lock_path)
+
+
+@pytest.mark.parametrize("fork", ["no", "fork"])
+def test_the_agents_death_ends_everything(start_agent, tag, daemon, fork):
+    """Also while a process it forked still holds its end of the socket."""
+    command = f'trap "" TERM; setsid sleep {tag} & {daemon}; sleep {tag}; :'
+    agent, guard_pid = start_agent(command, fork)
+    wait_until(lambda: len(sleepers(tag)) == 3)
+    agent.kill()
+    wait_until(lambda: is_gone(guard_pid), seconds=5)
+    assert sleepers(tag) == []
+
+
+@pytest.mark.parametrize("command", ["(setsid sleep {0} &); sleep {0}; :", "exec env -i sleep {0}"])
+def test_the_guards_death_is_noticed_and_its_orphans_reaped(guard, tag, command):
+    spawn(guard, command.format(tag))
+    pids = wait_until(lambda: len(sleepers(tag)) == command.count("sleep") and sleepers(tag))
+    guard.process.kill()
+    wait_until(lambda: select.select([guard], [], [], 0)[0])
+    wait_until(lambda: any(read_process(pid).parent == os.getpid() for pid in pids))
+    with pytest.raises(GuardDied):
+        guard.read_events()
+    with pytest.raises(GuardDied):
+        guard.renew(boottime() + 60)
+    assert guard.reap_orphans() >= len(pids)
+    assert living(tag) == []
+    assert not [it for it in processes() if it.parent == os.getpid() and it.pid in pids]
+    assert lock_is_free(guard.lock_path)
+
+
+@pytest.mark.parametrize("command", ["(setsid sleep {0} &); sleep {0}; :", "exec env -i sleep {0}"])
+def test_survivors_of_agent_and_guard_are_killed(start_agent, tag, tmp_path, command):
+    lock = tmp_path / "agent.lock"
+    agent, guard_pid = start_agent(command.format(tag))
+    pids = wait_until(lambda: len(sleepers(tag)) == command.count("sleep") and sleepers(tag))
+    os.kill(agent.pid, signal.SIGSTOP)  # so that neither sees the other die
+    os.kill(guard_pid, signal.SIGKILL)
+    agent.kill()
+    wait_until(lambda: is_gone(guard_pid) and is_gone(agent.pid) and lock_is_free(lock))
+    assert sleepers(tag) == pids
+    assert kill_survivors("boot of somebody else", tmp_path / "other.lock") == 0
+    assert kill_survivors("boot", lock) >= len(pids)
+    assert living(tag) == []
+
+
+def test_one_guard_a_lock(guard):
+    with pytest.raises(GuardRunning, match=r"guard\.lock is locked"):
+        Guard(guard.lock_path)
+    assert lock_is_free(guard.lock_path.with_name("never-taken.lock"))

@@ -1,0 +1,197 @@
+"""The guard: one small process per worker agent, the parent of every task.
+
+It starts tasks, reaps them, and sees to it that a task's whole process tree is dead before it
+says so: at the task's end, its timeout, a cancel, the end of the lease, or the agent's death.
+One thread; it imports the standard library and guard_*.py only. Started by
+`workers.processes.Guard` as: guard.py <agent pid> <control socket fd> <lock file fd> <mark>
+
+Beyond its reach are processes not descended from the task (docker run, systemd-run, at), and
+those that a set-user-ID program runs as another user: these keep their task from being reported.
+Outside Linux, as far as os.waitid exists, there is neither subreaper nor /proc: a tree is its
+process group, and escapes are not seen.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from workers.guard_lock import note_session
+from workers.guard_proc import become_subreaper
+from workers.guard_reaper import Reaper
+from workers.guard_tree import Tree, report, start
+from workers.guard_wire import Decoder, boottime, encode
+
+_WATCH_SECONDS = 1.0  # the longest wait with tasks: poll() does not count a suspend, leases do
+_DYING_SECONDS = 0.05  # between two looks at a tree that is slow to die
+_MAX_FDS = 4
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores for tasks
+
+
+class GuardProcess:
+    """The loop: control messages, SIGCHLD and the nearest deadline wake it."""
+
+    def __init__(self, control: socket.socket, sessions_fd: int, mark: str) -> None:
+        self.control = control
+        self.sessions_fd = sessions_fd
+        self.mark = mark
+        self.reaper = Reaper(mark)
+        self.lease_until = 0.0
+        self.agent_is_gone = False
+        self.decoder = Decoder()
+        self.fds_received: deque[list[int]] = deque()
+        self.outgoing = bytearray()
+        self.selector = selectors.DefaultSelector()
+
+    def run(self, agent_pid: int) -> None:
+        self.control.setblocking(False)
+        self.watch(self.control, self.receive)
+        self.watch(_wake_on_signals(), lambda fd: os.read(fd, 4096))
+        # The socket alone may not tell: a process that the agent forked can hold a copy of it.
+        if hasattr(os, "pidfd_open") and os.getppid() == agent_pid:
+            self.watch(os.pidfd_open(agent_pid), self.agent_died)
+        while self.reaper.trees or not self.agent_is_gone:
+            for ready, _ in self.selector.select(self.patience()):
+                ready.data(ready.fileobj)
+            self.enforce()
+            with contextlib.suppress(OSError):  # no descriptor to read /proc with: look again
+                for ended in self.reaper.collect():
+                    self.outgoing += encode(ended)
+            self.flush()
+
+    def watch(self, file: Any, callback: Callable[[Any], object]) -> None:
+        self.selector.register(file, selectors.EVENT_READ, callback)
+
+    def patience(self) -> float | None:
+        """Seconds until something is due; None when there is nothing to wait for."""
+        trees = self.reaper.trees.values()
+        if not trees:
+            return None
+        if any(tree.ended_at is not None for tree in trees):
+            return _DYING_SECONDS
+        due_at = min(tree.due_at(self.lease_until) for tree in trees)
+        return min(max(due_at - boottime(), 0.0), _WATCH_SECONDS)
+
+    def enforce(self) -> None:
+        """Acts on what is due: the agent's death, the end of the lease, timeouts, graces."""
+        now = boottime()
+        for tree in self.reaper.trees.values():
+            if self.agent_is_gone:
+                tree.kill()
+            if now >= self.lease_until:
+                tree.terminate("lease_lost")
+            if now >= tree.times_out_at:
+                tree.terminate("timed_out")
+            if now >= tree.kill_at:
+                tree.kill()
+
+    def receive(self, control: socket.socket) -> None:
+        try:
+            data, fds, flags, _ = socket.recv_fds(control, 1 << 16, _MAX_FDS, _CLOSE_ON_EXEC)
+        except BlockingIOError:  # woken to write
+            return
+        except ConnectionError:  # it left without reading all it was told
+            data, fds, flags = b"", [], 0
+        if not data:
+            return self.agent_died(control)
+        if flags & socket.MSG_CTRUNC:  # cut short by our own limit of open files
+            _close(fds)
+            self.fds_received.append([])
+        elif fds:
+            self.fds_received.append(fds)
+        for message in self.decoder.feed(data):
+            getattr(self, f"on_{message.pop('verb')}")(**message)
+
+    def on_lease(self, until: float) -> None:
+        self.lease_until = until
+
+    def on_kill(self, key: int, reason: str, now: bool) -> None:
+        if tree := self.reaper.trees.get(key):
+            tree.terminate(reason)
+            if now:
+                tree.kill()
+
+    def on_spawn(
+        self,
+        key: int,
+        env: dict[str, str],
+        timeout_seconds: float | None,
+        grace_seconds: float,
+        **program: Any,
+    ) -> None:
+        fds = self.fds_received.popleft()
+        try:
+            if boottime() >= self.lease_until:
+                self.outgoing += encode(report(key, "lease_lost", "the lease had ended"))
+                return
+            pid = start(fds, env={**env, "DTS_TREE": f"{self.mark}.{key}"}, **program)
+        except Exception as error:  # nothing about one task may end the parent of all
+            self.outgoing += encode(report(key, "not_started", f"cannot start: {error}"))
+            return
+        finally:
+            _close(fds)
+        tree = Tree(key, pid, timeout_seconds=timeout_seconds, grace_seconds=grace_seconds)
+        self.reaper.add(tree)
+        note_session(self.sessions_fd, tree.slot, tree.pid)
+
+    def flush(self) -> None:
+        """Writes what the socket takes; the rest when the agent has read."""
+        if self.agent_is_gone:
+            return
+        try:
+            while self.outgoing:
+                del self.outgoing[: self.control.send(self.outgoing)]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            return self.agent_died(self.control)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.outgoing else 0)
+        if self.selector.get_key(self.control).events != wanted:
+            self.selector.modify(self.control, wanted, self.receive)
+
+    def agent_died(self, _: object) -> None:
+        """Nobody renews the lease or hears a report any more: `enforce` kills everything."""
+        self.agent_is_gone = True
+        for ready in list(self.selector.get_map().values()):
+            if ready.data in (self.receive, self.agent_died):
+                self.selector.unregister(ready.fileobj)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _wake_on_signals() -> int:
+    """Lets signals wake the loop and do nothing more; returns the descriptor to watch.
+
+    Tasks must start with default signals: an ignored one stays ignored in them, a handled one
+    does not, so TERM, INT and HUP are handled here, by nothing.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    return readable
+
+
+def main(agent_pid: str, control_fd: str, lock_fd: str, mark: str) -> None:
+    become_subreaper()
+    control = socket.socket(fileno=int(control_fd))
+    GuardProcess(control, int(lock_fd), mark).run(int(agent_pid))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,190 @@
+"""The agent's side of the guard: starting it, talking to it, and cleaning up when it is gone."""
+
+import contextlib
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from workers.guard_lock import GuardRunning, lock_is_free, locked, noted_leaders
+from workers.guard_proc import become_subreaper
+from workers.guard_survivors import kill_marked, kill_survivors
+from workers.guard_wire import Decoder, boottime, encode
+
+__all__ = [
+    "Ended",
+    "Guard",
+    "GuardDied",
+    "GuardRunning",
+    "boottime",
+    "kill_survivors",
+    "lock_is_free",
+]
+
+_GUARD = Path(__file__).with_name("guard.py")
+
+
+class GuardDied(Exception):
+    """The guard is gone. Call `Guard.reap_orphans` before anything else; its tasks live on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """A task's whole process tree is dead, or never was. Times are `boottime()` seconds.
+
+    `reason` is None where the task ended by itself. `exit_code` and `signal` are the leader's;
+    `cpu_seconds` and `peak_memory_bytes` count it and the descendants that were waited for;
+    the peak is None where it is not above the guard's own and so unknown. `escaped` processes
+    outlived the leader and were killed.
+    """
+
+    key: int
+    pid: int | None
+    exit_code: int | None
+    signal: int | None
+    reason: str | None  # timed_out, cancelled, released, lease_lost, not_started
+    error: str | None
+    cpu_seconds: float
+    peak_memory_bytes: int | None
+    started_at: float
+    ended_at: float
+    escaped: int
+
+    @property
+    def duration_seconds(self) -> float:
+        return self.ended_at - self.started_at
+
+
+class Guard:
+    """A guard process and the way to speak with it.
+
+    Any thread may call `spawn`, `kill` and `renew`; one reads events. `lock_path` is created if
+    need be and stays locked while the guard lives. Raises GuardRunning where another guard holds
+    the lock.
+    """
+
+    def __init__(self, lock_path: Path) -> None:
+        self.lock_path = lock_path
+        self.mark = uuid.uuid4().hex
+        self._sending = threading.Lock()
+        self._decoder = Decoder()
+        become_subreaper()
+        with locked(lock_path) as lock_fd:
+            self._socket, theirs = socket.socketpair()
+            with theirs:
+                self.process = self._start(theirs.fileno(), lock_fd)
+
+    def _start(self, control_fd: int, lock_fd: int) -> subprocess.Popen[bytes]:
+        """Without site-packages and with an environment of its own, the guard stays small.
+
+        The mark in it is for its children between fork and exec, who still share it.
+        """
+        arguments = [str(os.getpid()), str(control_fd), str(lock_fd), self.mark]
+        return subprocess.Popen(
+            [sys.executable, "-S", "-P", str(_GUARD), *arguments],
+            env={"PYTHONPATH": str(_GUARD.parent.parent), "DTS_TREE": f"{self.mark}."},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(control_fd, lock_fd),
+            start_new_session=True,
+        )
+
+    def fileno(self) -> int:
+        """Readable when there are events to read."""
+        return self._socket.fileno()
+
+    def spawn(
+        self,
+        key: int,
+        argv: Sequence[str],
+        env: dict[str, str],
+        fds: Sequence[int],
+        *,
+        cwd: str | None = None,
+        timeout_seconds: float | None = None,
+        grace_seconds: float = 10.0,
+        umask: int | None = None,
+        nice: int | None = None,
+        rlimits: dict[str, int] | None = None,
+    ) -> None:
+        """Starts a program; exactly one `Ended` with this key follows.
+
+        `fds` are its stdin, stdout and stderr, and optionally a pipe for its result, whose
+        number the program finds in DTS_RESULT_FD. The caller closes its own copies. `rlimits`
+        maps names as in setrlimit(2) without RLIMIT_ to both the soft and the hard limit.
+        """
+        program = {
+            "argv": list(argv),
+            "env": env,
+            "cwd": cwd,
+            "umask": umask,
+            "nice": nice,
+            "rlimits": rlimits,
+        }
+        terms = {"timeout_seconds": timeout_seconds, "grace_seconds": grace_seconds}
+        self._send({"verb": "spawn", "key": key, **program, **terms}, fds)
+
+    def kill(self, key: int, reason: str, *, now: bool = False) -> None:
+        """TERM, the task's grace, then KILL; `now` skips the grace. Too late is no error."""
+        self._send({"verb": "kill", "key": key, "reason": reason, "now": now})
+
+    def renew(self, until: float) -> None:
+        """Tasks may start and run until this `boottime()`; then the guard begins to kill them."""
+        self._send({"verb": "lease", "until": until})
+
+    def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        frame = memoryview(encode(message))
+        try:
+            with self._sending:
+                sent = socket.send_fds(self._socket, [frame], list(fds)) if fds else 0
+                self._socket.sendall(frame[sent:])
+        except OSError as error:
+            if isinstance(error, ConnectionError) or self._socket.fileno() < 0:
+                raise GuardDied(f"guard {self.process.pid} is gone") from error
+            raise
+
+    def read_events(self) -> list[Ended]:
+        """What has ended since the last call, possibly nothing; never blocks.
+
+        Raises GuardDied once everything the guard still said has been read.
+        """
+        try:
+            data = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise GuardDied(f"guard {self.process.pid} is gone")
+        return [Ended(**message) for message in self._decoder.feed(data)]
+
+    def close(self, timeout_seconds: float = 10.0) -> bool:
+        """Kills all tasks at once; True when the guard has seen them dead and is gone."""
+        self._socket.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout_seconds)
+        return self.process.returncode is not None
+
+    def reap_orphans(self) -> int:
+        """After GuardDied: kills what the guard's tasks left and returns how many that were.
+
+        The agent is subreaper too, so the tasks are its children now. A process that both left
+        its session and cleared its environment is found by a living guard only. Raises
+        TimeoutError when a process withstands SIGKILL for 10 seconds.
+        """
+        self._socket.close()
+        self.process.kill()
+        self.process.wait()
+        return kill_marked(f"DTS_TREE={self.mark}.", noted_leaders(self.lock_path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -6,8 +6,9 @@ from jobs.specs import JobSpec, TaskSpec
 from jobs.states import Outcome
 
 LABELS = {"made-by": "seed"}
-# The past is made by workers that only play; this label keeps its tasks from the real ones.
-PAST_QUEUE, PAST_LABEL = "past", "seed"
+# The past is made by workers that only play. The label keeps its tasks from real workers; no client
+# may give a queue such a name, so players never claim what somebody wants run.
+PAST_QUEUE, PAST_LABEL = "~past", "seed"
 
 
 def shell(name: str, cmd: str, **task) -> TaskSpec:

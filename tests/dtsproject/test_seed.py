@@ -1,0 +1,54 @@
+import pytest
+from django.core.management import call_command
+from rest_framework.exceptions import ValidationError
+
+from dtsproject import stack_seeds
+from jobs.api.serializers import job_spec
+from jobs.models import Attempt, Job, Lease, Task
+from jobs.states import Outcome, Status
+from tests.helpers import shell, submit
+from workers.models import State, Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _short_backoff(settings):
+    settings.DTS = {"BACKOFF_BASE_SECONDS": 0.05}
+
+
+def test_plays_the_past_to_its_end_and_leaves_the_rest_to_real_workers(capsys):
+    submit(shell("echo mine", requires=[stack_seeds.PAST_LABEL]))
+    call_command("seed")
+
+    past = Task.objects.filter(queue=stack_seeds.PAST_QUEUE)
+    assert not past.live().exists()
+    assert set(past.values_list("status", flat=True)) == {Status.DONE, Status.FAILED}
+    outcomes = set(Attempt.objects.values_list("outcome", flat=True))
+    assert outcomes == {o for fate in stack_seeds.FATES.values() for o in fate}
+    assert {Outcome.LOST, Outcome.TIMED_OUT} <= outcomes
+    for task in past:
+        told = task.attempts.order_by("number").values_list("outcome", flat=True)
+        assert tuple(told) == stack_seeds.FATES[task.name]
+    assert Worker.objects.filter(state=State.GONE).count() == 3
+    assert not Lease.objects.exists()
+
+    # Played workers touch nothing but what was made for them.
+    others = Task.objects.exclude(pk__in=past)
+    assert not others.exclude(attempt=0).exists()
+    assert {"gpu"} in map(set, others.values_list("requires", flat=True))
+    assert capsys.readouterr().out.count("\n") == Job.objects.count() - 1
+
+
+def test_no_client_can_give_players_a_task():
+    with pytest.raises(ValidationError, match="queue"):
+        job_spec(
+            {"name": "x", "queue": stack_seeds.PAST_QUEUE, "tasks": [{"payload": {"cmd": "x"}}]}
+        )
+
+
+def test_can_be_run_again():
+    call_command("seed")
+    first = Task.objects.count()
+    call_command("seed")
+    assert Task.objects.count() == 2 * first

@@ -61,9 +61,8 @@ class Command(BaseCommand):
         good = False
         try:
             with running_stack(port) as stack:
-                good = Demo(
-                    f"http://{HOST}:{port}", stack, Console(highlight=False, markup=False)
-                ).run()
+                console = Console(highlight=False, markup=False, soft_wrap=True)
+                good = Demo(f"http://{HOST}:{port}", stack, console).run()
                 if not once:
                     self.stdout.write("Everything keeps running until Ctrl-C.")
                     stack.wait()
@@ -91,9 +90,7 @@ class Demo:
         self.console.print(f"Ready after {time.monotonic() - started_at:.1f} s.\n")
         self.show_ways_in()
         job = self.ask("/api/v1/jobs", JOB)
-        self.console.print(
-            f"Submitted job {job['id']}, low first. The one slot ran them like this:"
-        )
+        self.console.print(f"Job {job['id']} submitted, low first. The one slot ran it like this:")
         tasks = self.ended_tasks(job["id"])
         self.show(tasks)
         good = in_order(tasks)

@@ -11,7 +11,7 @@ Outside Linux, as far as os.waitid exists, there is neither subreaper nor /proc:
 process group, and escapes are not seen.
 """
 
-import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -30,6 +30,7 @@ from workers.guard_wire import Decoder, boottime, encode
 _WATCH_SECONDS = 1.0  # the longest wait with tasks: poll() does not count a suspend, leases do
 _DYING_SECONDS = 0.05  # between two looks at a tree that is slow to die
 _MAX_FDS = 4
+_LOOK_AGAIN = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores for tasks
 
@@ -60,9 +61,7 @@ class GuardProcess:
             for ready, _ in self.selector.select(self.patience()):
                 ready.data(ready.fileobj)
             self.enforce()
-            with contextlib.suppress(OSError):  # no descriptor to read /proc with: look again
-                for ended in self.reaper.collect():
-                    self.outgoing += encode(ended)
+            self.collect()
             self.flush()
 
     def watch(self, file: Any, callback: Callable[[Any], object]) -> None:
@@ -90,6 +89,15 @@ class GuardProcess:
                 tree.terminate("timed_out")
             if now >= tree.kill_at:
                 tree.kill()
+
+    def collect(self) -> None:
+        """Tells of each tree that is dead; while /proc cannot be read, of none."""
+        try:
+            for ended in self.reaper.collect():
+                self.outgoing += encode(ended)
+        except OSError as error:
+            if error.errno not in _LOOK_AGAIN:
+                raise
 
     def receive(self, control: socket.socket) -> None:
         try:

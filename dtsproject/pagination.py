@@ -21,6 +21,11 @@ class NewestFirst(CursorPagination):
     cursor_query_description = "Where the page starts: taken from `next` or `previous`."
     parameters = ("cursor", "limit")
 
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        link = {"type": ["string", "null"], "format": "uri"}
+        properties = {"next": link, "previous": link, "results": schema}
+        return {"type": "object", "required": list(properties), "properties": properties}
+
     def get_page_size(self, request: Request) -> int:
         text = request.query_params.get("limit", str(self.page_size))
         if not re.fullmatch(r"0*[1-9][0-9]{0,2}", text) or int(text) > self.max_page_size:

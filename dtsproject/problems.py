@@ -167,7 +167,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
-def no_such_route(request: HttpRequest, rest: str = "") -> HttpResponse:
+def no_such_route(request: HttpRequest, *args: str) -> HttpResponse:
     """What every path under /api that has no route answers."""
     detail = f"There is no {request.path}; /docs lists what there is."
     without_slash = request.path.rstrip("/")

@@ -1,7 +1,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.routers import APIRootView, SimpleRouter
 
@@ -26,8 +26,7 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("metrics", health.Metrics.as_view()),
-    path("api", problems.no_such_route),
-    path("api/<path:rest>", problems.no_such_route),
+    re_path(r"^api(/|$)", problems.no_such_route),
 ]
 handler400 = problems.bad_request
 handler403 = problems.permission_denied

@@ -12,11 +12,17 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
-from dtsproject.errors import InvalidQuery
+from dtsproject.errors import InvalidQuery, Refusal
 from dtsproject.pagination import NewestFirst
 from jobs import audit
 from jobs.api.fields import StrictSerializer
 from jobs.authentication import access
+
+
+class LengthRequired(Refusal):
+    """A chunked body: Django would take it for an empty one."""
+
+    status, code, title = 411, "length_required", "Length required"
 
 
 class StrictFilter(DjangoFilterBackend):
@@ -54,15 +60,19 @@ class ApiViewSet(GenericViewSet):
     """`scope` is what writing needs; `paged` marks actions that answer a list; the others know
     the query parameters in `query_parameters`. Actions set all three by keyword."""
 
+    http_method_names = ["get", "head", "post", "patch", "delete"]
     scope = "admin"
     paged = False
     query_parameters: tuple[str, ...] = ()
     filter_backends = [StrictFilter]
     filterset_class: Any = None
     pagination_class = NewestFirst
+    lookup_value_converter = "int"
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if "Transfer-Encoding" in request.headers:
+            raise LengthRequired("Send the body whole, with Content-Length, not in chunks.")
         if not (self.paged or self.action == "list"):
             check_parameters(request, self.query_parameters, ())
 

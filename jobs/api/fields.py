@@ -106,8 +106,8 @@ class StrictSerializer(serializers.Serializer):
         return dict(self.fields.items())
 
     @cached_property
-    def required_names(self) -> set[str]:
-        return {name for name, field in self.known.items() if field.required}
+    def required_names(self) -> list[str]:
+        return [name for name, field in self.known.items() if field.required]
 
     def field_for(self, name: str, data: Mapping[str, Any]) -> serializers.Field | None:
         return self.known.get(name)
@@ -125,8 +125,10 @@ class StrictSerializer(serializers.Serializer):
                 values[name] = field.run_validation(value)
             except serializers.ValidationError as error:
                 errors[name] = error.detail
-        for name in self.required_names - data.keys():
-            errors[name] = [serializers.ErrorDetail("This field is required.", code="required")]
+        for name in self.required_names:
+            if name not in data:
+                fault = serializers.ErrorDetail("This field is required.", code="required")
+                errors[name] = [fault]
         if errors:
             raise serializers.ValidationError(errors)
         return values

@@ -86,11 +86,12 @@ class EndingReport(HeldTask):
 class Report(Boot):
     endings = EndingReport(many=True, allow_empty=False, max_length=MAX_REPORT)  # type: ignore[call-arg]
 
-    def validate_endings(self, endings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """A task cannot have ended twice; the answer names results by task."""
-        if len({ending["task_id"] for ending in endings}) < len(endings):
-            raise serializers.ValidationError("Name each task once.", code="duplicate")
-        return endings
+        if len({ending["task_id"] for ending in attrs["endings"]}) < len(attrs["endings"]):
+            fault = serializers.ErrorDetail("Name each task once.", code="duplicate")
+            raise serializers.ValidationError({"endings": [fault]})
+        return attrs
 
     def to_endings(self) -> list[Ending]:
         return [Ending(**ending) for ending in self.validated_data["endings"]]

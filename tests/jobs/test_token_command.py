@@ -1,0 +1,63 @@
+import pytest
+from django.core.management import CommandError, call_command
+
+from jobs.models import AuditEvent, Token
+from tests.api import Client
+
+pytestmark = pytest.mark.django_db
+
+
+def test_create_prints_a_token_that_works(capsys):
+    call_command("token", "create", "ci", "--scopes", "read,submit", "--expires-days", "2")
+    out, err = capsys.readouterr()
+    token = Token.find(out.strip())
+    assert token is not None
+    assert (token.name, token.scopes) == ("ci", ["read", "submit"])
+    assert token.expires_at
+    assert out.strip() not in err
+    client = Client()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {out.strip()}")
+    assert client.get("/api/v1/jobs").status_code == 200
+    assert AuditEvent.objects.get().action == "create token"
+
+
+def test_list_shows_no_secret(capsys):
+    _, text = Token.issue("ci", ["read"])
+    call_command("token", "list")
+    out = capsys.readouterr().out
+    assert text.split("_", 2)[1] in out
+    assert text.split("_", 2)[2] not in out
+    assert Token.objects.get().hashed_secret not in out
+
+
+def test_revoke(capsys):
+    token, text = Token.issue("ci", ["read"])
+    call_command("token", "revoke", token.prefix)
+    assert Token.find(text) is None
+    call_command("token", "list")
+    assert "revoked" in capsys.readouterr().out
+    assert AuditEvent.objects.get().target == f"token {token.pk}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["create", "x", "--scopes", "root"],
+        ["create", "x", "--scopes", ","],
+        ["create", "x", "--expires-days", "0"],
+        ["create", "x", "--expires-days", "nan"],
+        ["create", "x", "--expires-days", "1e9"],
+        ["create", "x" * 101],
+        ["create", ""],
+        ["create", "a\x00b"],
+        ["create", "\udcff"],
+        ["revoke", "00000000"],
+        ["revoke", "\udcff"],
+        [],
+    ],
+)
+def test_nonsense_is_refused_with_status_2(arguments):
+    with pytest.raises(CommandError) as refusal:
+        call_command("token", *arguments)
+    assert refusal.value.returncode == 2
+    assert not Token.objects.exists()

@@ -24,11 +24,18 @@ DEBUG = env.bool("DEBUG", default=False)
 STATE_DIR = Path(env.str("DTS_STATE_DIR", default=str(BASE_DIR / ".dts")))
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret.local_key(STATE_DIR, allowed=LOCAL)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-if not LOCAL and "ALLOWED_HOSTS" not in os.environ:
-    raise environ.ImproperlyConfigured("Set ALLOWED_HOSTS, such as dts.example.org")
+for name, example in (
+    ("DATABASE_URL", "postgresql://dts:password@db.example.org/dts"),
+    ("ALLOWED_HOSTS", "dts.example.org"),
+):
+    if not LOCAL and not os.environ.get(name):
+        raise environ.ImproperlyConfigured(f"Set {name}, such as {example}")
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 ORCH_HOST = env.str("ORCH_HOST", default="127.0.0.1")
-ORCH_PORT = env.int("ORCH_PORT", default=8080)
+try:
+    ORCH_PORT = env.int("ORCH_PORT", default=8080)
+except ValueError as error:
+    raise environ.ImproperlyConfigured("ORCH_PORT must be a port number") from error
 
 INSTALLED_APPS = [
     "unfold",
@@ -39,6 +46,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.postgres",
     "rest_framework",
     "django_filters",
     "drf_spectacular",

@@ -45,6 +45,7 @@ class WorkerAdmin(ReadOnlyAdmin):
     ordering: tuple[str, ...] = ("name", "-id")
     actions = ("drain", "cordon", "uncordon")
     dangerous = frozenset({"drain"})
+    list_after_template = "admin/dts/slots_legend.html"
     change_form_template = "admin/dts/worker.html"
     empty_hint = "manage.py run_worker"
 

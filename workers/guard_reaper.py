@@ -48,7 +48,7 @@ class Reaper:
         Raises OSError where /proc cannot be read; then nothing more is known than before.
         """
         for tree in self.trees.values():
-            if tree.ended_at is None and tree.leader_is_dead():
+            if tree.ended_at is None and tree.leader_is_dead() and not self._has_grace(tree):
                 tree.note_end()
         pids = self._living_orphans()
         dying = [tree for tree in self.trees.values() if tree.ended_at is not None]
@@ -56,6 +56,12 @@ class Reaper:
         for tree in dying:
             if not _kill_orphans(tree, orphans):
                 yield self._remove(tree)
+
+    def _has_grace(self, tree: Tree) -> bool:
+        """Whether the leader died of a TERM for which its group still has time."""
+        if not tree.in_grace():
+            return False
+        return any(os.getpgid(pid) == tree.pid for pid in self._living_orphans())
 
     def _living_orphans(self) -> set[int]:
         """Reaps dead orphans, and looks again for what those left, until none is dead."""

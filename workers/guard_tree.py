@@ -39,13 +39,14 @@ class Tree:
         return self.kill_at if self.reason else min(self.times_out_at, lease_until)
 
     def terminate(self, reason: str) -> None:
-        """Asks the leader to end, once; the first reason stands."""
+        """Asks the leader's group to end, once; the first reason stands."""
         if self.reason or self.ended_at is not None:
             return
         self.reason = reason
         self.times_out_at = math.inf
         self.kill_at = boottime() + self.grace_seconds
-        send(self.pid, signal.SIGTERM)
+        # To the group: a shell dies of it at once, and what it runs would get no grace at all.
+        send(self.pid, signal.SIGTERM, group=True)
         send(self.pid, signal.SIGCONT, group=True)  # who is stopped would not see the TERM
 
     def kill(self) -> None:
@@ -58,6 +59,10 @@ class Tree:
     def kill_group(self) -> None:
         """One lock in the kernel covers the whole group, so no fork inside it escapes."""
         send(self.pid, signal.SIGKILL, group=True)
+
+    def in_grace(self) -> bool:
+        """Whether it was asked to end, and is not made to yet."""
+        return self.reason is not None and not self.killed_with_group and boottime() < self.kill_at
 
     def leader_is_dead(self) -> bool:
         """Looks without reaping."""

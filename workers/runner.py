@@ -136,14 +136,23 @@ class Runner(threading.Thread):
     # -- its own thread -----------------------------------------------------------------------
 
     def run(self) -> None:
-        while True:
-            for ready, _ in self._selector.select():
-                if ready.fd == self._wake_read:
-                    os.read(self._wake_read, 4096)
-                elif ready.data is not None:
-                    self._read(*ready.data)
-                else:
-                    self._hear_guard()
+        try:
+            while True:
+                self._attend()
+        except Exception:
+            # Nobody would start, read or end a task any more, and the heartbeat would go on
+            # renewing them. The guard sees this process end, and kills them.
+            log.exception("runner_failed")
+            os._exit(1)
+
+    def _attend(self) -> None:
+        for ready, _ in self._selector.select():
+            if ready.fd == self._wake_read:
+                os.read(self._wake_read, 4096)
+            elif ready.data is not None:
+                self._read(*ready.data)
+            else:
+                self._hear_guard()
 
     def _read(self, run: Run, name: str) -> None:
         with self.lock:

@@ -156,7 +156,7 @@ def test_cancel_gives_the_leader_its_grace(guard, tag):
     wait_until(lambda: sleepers(tag))
     guard.kill(1, "cancelled")
     ended = events(guard)[0]
-    assert (ended.reason, ended.exit_code, ended.escaped) == ("cancelled", 7, 1)
+    assert (ended.reason, ended.exit_code, ended.escaped) == ("cancelled", 7, 0)
     assert living(tag) == []
 
 
@@ -170,6 +170,31 @@ def test_a_second_kill_skips_the_grace_and_the_first_reason_stands(guard, tag):
     assert living(tag) == []
     guard.kill(1, "cancelled")  # too late is no error
     assert run(guard, "exit 0", key=2).exit_code == 0
+
+
+def test_a_program_has_its_grace_though_its_shell_died_at_once(guard, tag, tmp_path):
+    """Of `sh -c "a; b"` the shell is the leader, and dies of TERM while `a` still cleans up."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+        f"print({tag}, flush=True)\n"
+        "try: time.sleep(60)\n"
+        "finally:\n"
+        "    time.sleep(0.3)\n"
+        "    open('clean', 'w')\n"
+    )
+    ready = tmp_path / "ready"
+    spawn(
+        guard,
+        f"{sys.executable} {script} > {ready}; exit 3",
+        cwd=str(tmp_path),
+        grace_seconds=10,
+    )
+    wait_until(lambda: ready.exists() and ready.read_text())
+    guard.kill(1, "cancelled")
+    assert events(guard)[0].signal == signal.SIGTERM
+    assert (tmp_path / "clean").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
+from unfold import paginator
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, TextFilter
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from dtsproject.bounded import newest
@@ -29,7 +29,7 @@ __all__ = [
     "UnfoldAdminCheckboxSelectMultipleWidget",
     "UserChangeForm",
     "UserCreationForm",
-    "add_page",
+    "add_fragment",
     "selected",
 ]
 
@@ -38,8 +38,11 @@ DEEPEST_PAGE = 200
 NOT_FILTERS = {"q", "p", "o", "e", "all", "_popup", "_to_field", "_changelist_filters"}
 
 
-class ShallowPaginator(InfinitePaginator):
-    """Counts nothing, and ends where an OFFSET becomes costly: older rows need a filter."""
+class InfinitePaginator(paginator.InfinitePaginator):
+    """Counts nothing, and ends where an OFFSET becomes costly: older rows need a filter.
+
+    unfold's header shows no number of results for a paginator of this very name.
+    """
 
     @property
     def count(self) -> int:
@@ -60,7 +63,7 @@ class OpsAdmin(ModelAdmin):
     list_max_show_all = 0
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    paginator = ShallowPaginator
+    paginator = InfinitePaginator
     list_disable_select_all = True
     list_filter_submit = True
     list_before_template = "admin/dts/list_before.html"
@@ -114,7 +117,7 @@ class OpsAdmin(ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        window = WINDOW if self.windowed(request) else None
+        window = f"{WINDOW:,}" if self.windowed(request) else ""
         return super().changelist_view(request, {"window": window, **(extra_context or {})})
 
 
@@ -177,8 +180,16 @@ def selected(request: HttpRequest) -> list[int]:
     return [int(pk) for pk in ids if re.fullmatch(r"\d{1,18}", pk)]
 
 
-def add_page(route: str, view: Callable[..., HttpResponse], name: str) -> None:
-    """Adds a page to the admin site, which sees to it that only staff gets there."""
+def add_fragment(route: str, view: Callable[..., HttpResponse], name: str) -> None:
+    """Adds a part of a page, which htmx polls, to the admin site: for staff only."""
     site: Any = admin.site
-    pages: list[URLPattern] = [path(route, view, name=name)]
+    guarded = site.admin_view(view)
+
+    def fragment(request: HttpRequest) -> HttpResponse:
+        if "HX-Request" in request.headers and not site.has_permission(request):
+            # The session ended: the whole page is to reload, not the sign-in form to appear in it.
+            return HttpResponse(headers={"HX-Refresh": "true"})
+        return guarded(request)
+
+    pages: list[URLPattern] = [path(route, fragment, name=name)]
     site.extra_urls = lambda: pages

@@ -12,12 +12,12 @@ UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(value: timedelta | float | None) -> str:
-    """`0.4 s`, `12 s`, `3 min 5 s`, `2 d 4 h`: the two largest units. Seconds or a timedelta."""
+    """`40 ms`, `1.5 s`, `3 min 5 s`, `2 d 4 h`: the two largest units of seconds or a timedelta."""
     if value is None:
         return "-"
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{max(seconds, 0) * 1000:.0f} ms"
     parts: list[str] = []
     left = round(seconds)
     for size, name in UNITS:
@@ -37,6 +37,11 @@ def ago(at: datetime | None) -> str | SafeString:
     return format_html(
         '<time class="dts-time" datetime="{}" title="{}">{}</time>', at.isoformat(), stamp(at), text
     )
+
+
+def age(at: datetime | None) -> str:
+    """How long ago that was, as a duration."""
+    return duration(timezone.now() - at) if at else "-"
 
 
 def stamp(at: datetime | None) -> str:

@@ -40,12 +40,14 @@ def waited(task: Task) -> timedelta | None:
 
     After a retry its row no longer says since when it waits, unless it has not been queued yet.
     """
+    if task.attempt and task.status == Status.PENDING:
+        return timezone.now() - task.updated_at
     if task.attempt == 0 or (task.attempt == 1 and task.started_at):
         if task.status == Status.CANCELLED and task.attempt == 0:
             return (task.completed_at or task.updated_at) - task.created_at
         until = task.started_at if task.attempt else timezone.now()
         return max((until or timezone.now()) - available_at(task), timedelta())
-    return timezone.now() - task.updated_at if task.status == Status.PENDING else None
+    return None
 
 
 def ran(task: Task) -> timedelta | None:

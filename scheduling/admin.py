@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 
-from dtsproject.admin_base import add_page
+from dtsproject.admin_base import add_fragment
 from scheduling.figures import figures
 
 GROUPS = {
@@ -55,4 +55,4 @@ def overview(request: HttpRequest) -> HttpResponse:
     return render(request, "admin/dts/overview.html", overview_context(request))
 
 
-add_page("overview/", overview, "overview")
+add_fragment("overview/", overview, "overview")

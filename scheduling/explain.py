@@ -5,8 +5,10 @@ from dtsproject.show import stamp
 from jobs import statements
 from jobs.models import Deferred, Lane, Task
 from jobs.states import Status
-from scheduling.lanes import queueing
+from scheduling.lanes import overdue, queueing
 from workers.models import Worker
+
+NO_SCHEDULER = "It is due, but nothing is promoted. Is manage.py run_scheduler running?"
 
 
 def why(task: Task) -> str:
@@ -15,8 +17,10 @@ def why(task: Task) -> str:
         return ""
     due_at = Deferred.objects.filter(pk=task.pk).values_list("due_at", flat=True).first()
     if due_at is not None:
-        what = "It is tried again" if task.attempt else "It is not due"
-        return f"{what} {'at' if task.attempt else 'before'} {stamp(due_at)}."
+        if overdue():
+            return NO_SCHEDULER
+        what = "It is tried again at" if task.attempt else "It is not due before"
+        return f"{what} {stamp(due_at)}."
     parameters = {"task_id": task.pk, "lane_id": task.lane_id, "limit": CAP + 1}
     ((waiting, ready),) = statements.rows("ahead", parameters)
     if task.status == Status.QUEUED:
@@ -33,7 +37,7 @@ def _lane_reason(task: Task) -> str:
             return "No worker is running. Start one: manage.py run_worker"
         return f"No live worker serves its lane, {needs(found.lane)}."
     if found.stuck:
-        return "Workers are there, but nothing is promoted. Is manage.py run_scheduler running?"
+        return NO_SCHEDULER
     return ""
 
 

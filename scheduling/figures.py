@@ -15,7 +15,7 @@ from jobs.counts import totals, with_progress
 from jobs.describe import available_at
 from jobs.models import Attempt, Job, Ready, Task, Waiting
 from jobs.states import Outcome, Status
-from scheduling.lanes import Queueing, queueing
+from scheduling.lanes import Queueing, overdue, queueing
 from workers.models import State, Worker
 from workers.presence import with_condition
 
@@ -37,6 +37,7 @@ class Figures:
     failed_in_an_hour: Count
     oldest_waiting_at: datetime | None
     lanes: list[Queueing]
+    overdue: bool
     workers: list[Any]
     failures: list[Any]
     jobs: list[Any]
@@ -47,8 +48,9 @@ class Figures:
         return [entry for entry in self.lanes if not entry.slots]
 
     @property
-    def stuck(self) -> list[Queueing]:
-        return [entry for entry in self.lanes if entry.stuck]
+    def stuck(self) -> bool:
+        """Whether no scheduler does its work, though workers could take more."""
+        return self.overdue or any(entry.stuck for entry in self.lanes)
 
     @property
     def live_workers(self) -> list[Any]:
@@ -81,6 +83,7 @@ def take() -> Figures:
         failed_in_an_hour=failed,
         oldest_waiting_at=oldest_waiting_at(),
         lanes=queueing(),
+        overdue=overdue(),
         workers=list(
             with_condition(Worker.objects.exclude(state=State.GONE)).order_by("name")[
                 :SHOWN_WORKERS

@@ -1,11 +1,14 @@
 """What stands in the way of a lane's tasks: no worker that serves it, or no scheduler."""
 
 from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models.functions import Now
 
 from dtsproject.bounded import CAP, Count
 from dtsproject.conf import conf
 from jobs import statements
-from jobs.models import Lane
+from jobs.models import Deferred, Lane
 
 # A scheduler that runs promotes within its interval; one that has not for this long does not run.
 STUCK_SECONDS = 5.0
@@ -19,6 +22,12 @@ class Queueing:
     waiting: Count
     slots: int
     stuck: bool
+
+
+def overdue() -> bool:
+    """Whether tasks are due and no scheduler has let them be promoted."""
+    late = Now() - timedelta(seconds=STUCK_SECONDS)
+    return Deferred.objects.filter(due_at__lt=late).exists()
 
 
 def queueing() -> list[Queueing]:

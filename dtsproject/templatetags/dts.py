@@ -5,5 +5,5 @@ from django import template
 from dtsproject import show
 
 register = template.Library()
-for name in ("ago", "badge", "bar", "duration", "size", "stamp", "words"):
+for name in ("age", "ago", "badge", "bar", "duration", "size", "stamp", "words"):
     register.filter(name, getattr(show, name))

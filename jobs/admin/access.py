@@ -34,13 +34,17 @@ MEANINGS = {
 }
 
 
-class TokenForm(forms.ModelForm):
-    scopes = forms.MultipleChoiceField(
-        choices=[(scope, MEANINGS[scope]) for scope in SCOPES],
+def scopes_field(user: Any) -> forms.MultipleChoiceField:
+    """A checkbox for each scope that `user` may give away: `admin` is for superusers to give."""
+    scopes = [scope for scope in SCOPES if user.is_superuser or scope != "admin"]
+    return forms.MultipleChoiceField(
+        choices=[(scope, MEANINGS[scope]) for scope in scopes],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="What its bearer may do",
     )
 
+
+class TokenForm(forms.ModelForm):
     class Meta:
         model = Token
         fields = ("name", "scopes", "expires_at")
@@ -69,12 +73,9 @@ class TokenAdmin(ReadOnlyAdmin):
         return request.user.has_perm("jobs.add_token")
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        # The form's own checkboxes, not one text field for the array.
-        return (
-            None
-            if db_field.name == "scopes"
-            else super().formfield_for_dbfield(db_field, request, **kwargs)
-        )
+        if db_field.name == "scopes":
+            return scopes_field(request.user)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
         with wording.recorded(request, "create", [f"token {obj.name}"]):

@@ -31,6 +31,7 @@ class JobAdmin(ReadOnlyAdmin):
     served = frozenset({"finished"})
     actions = ("cancel", "retry")
     dangerous = frozenset({"cancel"})
+    list_after_template = "admin/dts/legend.html"
     change_form_template = "admin/dts/job.html"
     empty_hint = "manage.py submit --help, or POST /api/v1/jobs"
 
@@ -107,7 +108,7 @@ def urgent_first(job: Job) -> list[Any]:
     parts = [
         Task.objects.filter(job=job, final_status=status)
         .annotate(rank=Value(rank))
-        .order_by(order)
+        .order_by("final_status", order)
         .values_list("rank", "pk")[:SHOWN_TASKS]
         for rank, (status, order) in enumerate(groups)
     ]

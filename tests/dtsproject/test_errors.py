@@ -170,6 +170,7 @@ def test_the_docs_ask_no_other_host_and_have_no_inline_script():
     answer = Client().get(script)
     assert answer["Content-Type"].startswith("application/javascript")
     assert b'"/api/schema"' in answer.content
+    assert b'"validatorUrl": null' in answer.content
 
 
 def test_answers_are_of_the_shape_documented():

@@ -60,8 +60,7 @@ WITH report AS MATERIALIZED (
         outcome, exit_code, signal, cpu_seconds, peak_memory_bytes, error, output
     )
     SELECT id, generation, attempt, fencing_token, worker_id, started_at, statement_timestamp(),
-        CASE WHEN status = 'cancelled' THEN 'cancelled' ELSE outcome END,
-        exit_code, signal, cpu_seconds, peak_memory_bytes, error, output
+        outcome, exit_code, signal, cpu_seconds, peak_memory_bytes, error, output
     FROM moved
 ), again AS (
     INSERT INTO ready (task_id, lane_id, seq, score, job_id)

@@ -16,15 +16,6 @@ from tests.helpers import submit
 
 pytestmark = pytest.mark.django_db
 
-REQUEST_ID = "dtsproject.middleware.RequestId"
-
-
-@pytest.fixture(autouse=True)
-def request_ids(settings):
-    rest = [name for name in settings.MIDDLEWARE if name != REQUEST_ID]
-    settings.MIDDLEWARE = [REQUEST_ID, *rest]
-
-
 def raising(monkeypatch, error):
     def fail(*args, **kwargs):
         raise error

@@ -198,9 +198,6 @@ def test_leave_frees_the_name(client):
     Boot(client)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="queue.report compares the outcome reported with the one recorded"
-)
 def test_a_cancelled_tasks_report_repeated_is_answered_alike(client):
     boot = Boot(client)
     submit("a")

@@ -155,10 +155,14 @@ class ReadOnlyAdmin(OpsAdmin):
         self, request: HttpRequest, context: dict, *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
         if obj is not None:
-            actions, fitting = self.get_actions(request), self.fitting(obj)
+            fitting = self.get_actions(request).keys() & self.fitting(obj)
             context["page_actions"] = [
-                {"name": name, "label": label, "dangerous": name in self.dangerous}
-                for name, (_, _, label) in actions.items()
+                {
+                    "name": name,
+                    "label": getattr(self, name).short_description,
+                    "dangerous": name in self.dangerous,
+                }
+                for name in self.actions
                 if name in fitting
             ]
             context |= self.page(request, obj)

@@ -18,16 +18,18 @@ def plural(count: int, noun: str) -> str:
 def cancelled(asked: int | None, left_in: Mapping[int, str]) -> str:
     """What `queue.cancel` did, when `asked` tasks were named (None: those that were live)."""
     running = [pk for pk, status in left_in.items() if status == Status.IN_PROGRESS]
-    said = [f"Cancelled {plural(len(left_in) - len(running), 'task')} at once"]
+    said = []
+    if at_once := len(left_in) - len(running):
+        said.append(f"cancelled {plural(at_once, 'task')} at once")
     if running:
         workers = Lease.objects.filter(task_id__in=running).values("worker").distinct().count()
         said.append(
             f"asked {plural(workers, 'worker')} to stop {plural(len(running), 'running task')}"
         )
-    sentence = ", ".join(said)
+    sentence = ", ".join(said) or "nothing to cancel"
     if asked is not None and (ended := asked - len(left_in)):
         sentence += f"; {ended:,} had already ended"
-    return sentence + "."
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def retried(asked: int, again: Iterable[int]) -> str:

@@ -289,6 +289,15 @@ def test_cancel_answers_with_one_sentence_and_is_recorded(admin_client):
     assert {event.target for event in events} == {f"task {pk}" for pk in ids}
 
 
+def test_cancel_says_when_there_was_nothing_to_do(admin_client):
+    ran, runs = running("a", "b")
+    queue.report([ended(ran)])
+    page = act(admin_client, TASKS, "cancel", ran.task_id)
+    assert "Nothing to cancel; 1 had already ended." in text(page)
+    page = act(admin_client, TASKS, "cancel", runs.task_id)
+    assert "Asked 1 worker to stop 1 running task." in text(page)
+
+
 def test_a_task_that_left_the_filter_is_cancelled_all_the_same(admin_client):
     (task,) = submit("true")
     register()

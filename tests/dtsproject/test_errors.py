@@ -16,6 +16,7 @@ from tests.helpers import submit
 
 pytestmark = pytest.mark.django_db
 
+
 def raising(monkeypatch, error):
     def fail(*args, **kwargs):
         raise error

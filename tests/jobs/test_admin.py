@@ -145,6 +145,7 @@ def test_counts_of_a_job_are_read_from_the_index_alone():
         cursor.execute("EXPLAIN " + found[0]["sql"])
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert plan.count("Index Only Scan using tasks_of_job") == 4
+    assert plan.count("Index Cond: ((job_id = job.id) AND (") == 4
 
 
 def test_counts_stop_at_their_cap():

@@ -143,6 +143,15 @@ def test_a_scheduler_that_does_not_run_is_noticed():
     assert queueing() == []
 
 
+def test_a_long_queue_is_no_sign_of_a_missing_scheduler():
+    register(slots=1)
+    tasks = submit(*["true"] * 9)
+    promote()
+    long_ago(*tasks)
+    (entry,) = queueing()
+    assert not entry.stuck
+
+
 def test_due_tasks_that_nobody_lets_go_on_are_noticed():
     register()
     submit(shell("true", run_after=timezone.now() + timedelta(hours=1)))

@@ -54,11 +54,19 @@ def test_the_descriptors_are_the_tasks_own(guard):
         os.close(reader)
 
 
+def ignored(mask):
+    """The ignored signals, but for two that the C library keeps for itself: no process can reset
+    them, and make(1) starts its commands with them ignored."""
+    return {n for n in range(1, 65) if int(mask, 16) >> (n - 1) & 1} - {32, 33}
+
+
 def test_a_task_starts_clean(guard):
     """No signal ignored or blocked, nothing of the guard's open, the environment as told."""
     text = output(guard, "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; env")
     lines = text.split()
-    assert lines[:8] == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16, "0", "1", "2", "3"]
+    assert lines[:3] == ["SigBlk:", "0" * 16, "SigIgn:"]
+    assert not ignored(lines[3])
+    assert lines[4:8] == ["0", "1", "2", "3"]
     names = {line.partition("=")[0] for line in lines[8:]}
     assert names - {"_", "SHLVL"} == {"PATH", "PWD", "DTS_TREE"}
 
@@ -66,7 +74,8 @@ def test_a_task_starts_clean(guard):
 def test_umask_niceness_and_limits(guard):
     command = "umask; nice; ulimit -n; grep SigIgn /proc/self/status; env"
     lines = output(guard, command, umask=0o027, nice=5, rlimits={"nofile": 99}).split()
-    assert lines[:5] == ["0027", "5", "99", "SigIgn:", "0" * 16]
+    assert lines[:4] == ["0027", "5", "99", "SigIgn:"]
+    assert not ignored(lines[4])
     assert not [line for line in lines if line.startswith("LC_")]
 
 

@@ -193,6 +193,9 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "scheduling.admin.dashboard",
     "SIDEBAR": {"navigation": "scheduling.admin.navigation"},
     "STYLES": [lambda request: static("dts/admin.css")],
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("dts/icon.svg")},
+    ],
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }

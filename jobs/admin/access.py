@@ -78,8 +78,8 @@ class TokenAdmin(ReadOnlyAdmin):
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
-        with wording.recorded(request, "create", [f"token {obj.name}"]):
-            token, text = Token.issue(obj.name, obj.scopes, obj.expires_at)
+        token, text = Token.issue(obj.name, obj.scopes, obj.expires_at)
+        with wording.recorded(request, "create", [f"token {token.pk}"]):
             Token.objects.filter(pk=token.pk).update(owner=request.user)
         obj.pk, obj.prefix = token.pk, token.prefix
         messages.warning(

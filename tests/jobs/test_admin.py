@@ -366,12 +366,14 @@ def test_nothing_is_edited_by_form(admin_client, model):
 
 
 def test_a_token_is_shown_once_and_works(admin_client):
-    form = {"name": "ci", "scopes": ["read", "submit"], "expires_at_0": "", "expires_at_1": ""}
+    name = "c" * 100
+    form = {"name": name, "scopes": ["read", "submit"], "expires_at_0": "", "expires_at_1": ""}
     page = admin_client.post(f"{TOKENS}add/", form, follow=True).content.decode()
     (secret,) = set(re.findall(r"dts_[0-9a-f]{8}_[\w-]{43}", page))
     token = Token.find(secret)
-    assert (token.name, token.scopes, token.owner.username) == ("ci", ["read", "submit"], "admin")
-    assert AuditEvent.objects.get().action == "create"
+    assert (token.name, token.scopes, token.owner.username) == (name, ["read", "submit"], "admin")
+    event = AuditEvent.objects.get()
+    assert (event.action, event.target) == ("create", f"token {token.pk}")
     for url in (TOKENS, f"{TOKENS}{token.pk}/change/"):
         page = admin_client.get(url).content.decode()
         assert secret not in page

@@ -101,11 +101,6 @@ class TaskAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         return super().changelist_view(request, {"tabs": tabs(request), **(extra_context or {})})
 
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        # IS NULL fixes no column for the planner: it takes the index only for the index's order.
-        pending = request.GET.get("status") == Status.PENDING
-        return ("-final_status", "-id") if pending else ("-id",)
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).select_related(*self.list_select_related)
 

@@ -258,7 +258,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='task',
-            index=models.Index(fields=['final_status', 'id'], name='tasks_final'),
+            index=models.Index(condition=models.Q(('final_status', None)), fields=['id'], name='tasks_live'),
+        ),
+        migrations.AddIndex(
+            model_name='task',
+            index=models.Index(condition=models.Q(('final_status__isnull', False)), fields=['final_status', 'id'], name='tasks_final'),
         ),
         migrations.AddIndex(
             model_name='task',

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -68,6 +67,9 @@ class Command(BaseCommand):
                     stack.wait()
         except KeyboardInterrupt:
             sys.exit(0 if good and not once else INTERRUPTED)
+        except OSError as error:
+            said = f"the API did not do as it should ({error}); see {log_path()}"
+            raise CommandError(said, returncode=1) from error
         if not good:
             raise CommandError(f"the demo did not go as it should; see {log_path()}", returncode=1)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dtsproject.embedded import Cluster
-from dtsproject.management.commands.demo import in_order
+from dtsproject.stack_demo import in_order
 from tests.helpers import wait_until
 
 ROOT = Path(__file__).parent.parent.parent

@@ -18,7 +18,8 @@ from rich.text import Text
 from dtsproject.command import Command as BaseCommand
 from dtsproject.conf import conf
 from dtsproject.embedded import Cluster, EmbeddedError
-from dtsproject.stack import Database, Program, Show, Stack
+from dtsproject.stack import Show, Stack
+from dtsproject.stack_programs import Database, Program
 from workers.management.commands.run_worker import slot_count
 
 INTERRUPTED = 128 + signal.SIGINT

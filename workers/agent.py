@@ -76,7 +76,6 @@ class Agent(Loop):
     ) -> None:
         super().__init__()
         self.interval_seconds = conf().worker_poll_seconds
-        self.slots = registration.slots
         self.registration = registration
         self.transport = transport
         self.drain_seconds = drain_seconds
@@ -116,11 +115,10 @@ class Agent(Loop):
             self.heartbeat.wake()
 
     def tick(self) -> int:
-        reported = self.deliver()
-        claimed = self.claim()
+        moved = self.deliver() + self.claim() + self.runner.work()
         if self.draining:
             self._drain()
-        return reported + claimed
+        return moved
 
     def deliver(self) -> int:
         """Sends output, then the endings whose output it was. Returns how many endings."""
@@ -152,17 +150,16 @@ class Agent(Loop):
         )
 
     def claim(self) -> int:
-        free = self.slots - len(self.runner.held())
-        if free <= 0 or self.draining or self.state != State.ONLINE:
+        room = self.runner.room()
+        if room <= 0 or self.draining or self.state != State.ONLINE:
             return 0
         asked_at = boottime()
-        tasks = self.transport.claim(free)
+        tasks = self.transport.claim(room)
         if boottime() >= lease_end(asked_at):
             # Too old to start anything from: the next heartbeats do not name it, so it goes back.
             log.warning("claim_too_slow", tasks=[task.task_id for task in tasks])
             return 0
-        for task in tasks:
-            self.runner.start_task(task)
+        self.runner.add(tasks)
         return len(tasks)
 
     def drain(self) -> None:
@@ -181,6 +178,7 @@ class Agent(Loop):
 
     def _drain(self) -> None:
         running = self.runner.held()
+        self.runner.give_back(running, "released")
         if not running:
             self.heartbeat.stop()
             self._heartbeats.join(conf().lease_seconds)  # a late heartbeat would find us gone

@@ -7,6 +7,7 @@ end is kept, and sent when the stream is over. A reader sees the gap by the offs
 from dtsproject.conf import conf
 
 TAIL_BYTES = 64 * 1024
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # for NUL, which PostgreSQL's text cannot hold
 
 
 class Capture:
@@ -41,8 +42,6 @@ class Capture:
     def text(self) -> str:
         """The end of the stream as text that PostgreSQL can hold (no NUL)."""
         limit = conf().result_limit_bytes
-        tail = (
-            self.tail[-limit:].decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-        )
+        tail = self.tail[-limit:].decode(errors="replace").replace("\0", REPLACEMENT)
         cut = self.total - min(limit, len(self.tail))
         return f"[... {cut} bytes left out]\n{tail}" if cut > 0 else tail

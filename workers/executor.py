@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,7 +18,8 @@ from django.conf import settings
 from dtsproject.conf import conf
 from jobs.specs import Claimed, Ending
 from jobs.states import Kind, Outcome
-from workers.capture import Capture
+from workers.capture import REPLACEMENT, Capture
+from workers.handlers import resolve
 from workers.processes import Ended
 
 SECRET_PREFIXES = ("DTS_", "DJANGO_", "PG")
@@ -100,6 +102,34 @@ def ending(task: Claimed, ended: Ended, captured: Mapping[str, Capture]) -> Endi
         error=error,
         result=result,
         output="\n".join(filter(None, [texts["stdout"], texts["stderr"]])),
+    )
+
+
+def unstarted(task: Claimed, reason: str) -> Ending:
+    """The report on a task that was claimed and never started."""
+    return Ending(
+        task_id=task.task_id,
+        fencing_token=task.fencing_token,
+        outcome=OUTCOMES[reason],
+        error="given back before it started",
+    )
+
+
+def call(task: Claimed) -> Ending:
+    """Runs a Python task here and now, in the caller's thread."""
+    try:
+        function = resolve(task.payload["function"])
+        value = function(*task.payload.get("args", ()), **task.payload.get("kwargs", {}))
+        outcome, error, result = Outcome.DONE, "", json.dumps(value)
+    except Exception as raised:
+        outcome, result = Outcome.FAILED, traceback.format_exc()
+        error = f"{type(raised).__name__}: {raised}"
+    return Ending(
+        task_id=task.task_id,
+        fencing_token=task.fencing_token,
+        outcome=outcome,
+        error=error.replace("\0", REPLACEMENT),
+        result=result.replace("\0", REPLACEMENT),
     )
 
 

@@ -7,10 +7,12 @@ captured as any task's output. An exception ends the process with its traceback 
 import json
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 
+@cache
 def resolve(dotted_path: str) -> Any:
     """The callable at `package.module.function`. Raises ImportError or AttributeError."""
     module, _, name = dotted_path.rpartition(".")

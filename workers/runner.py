@@ -1,14 +1,16 @@
 """The tasks a worker runs now: started through the guard, their output read as it comes.
 
 One thread does all of it, whatever the number of slots, so that neither a slow database nor a
-talkative task holds up another. The agent asks from its own threads: `start`, `stop`, `renew`.
+talkative task holds up another. The agent asks from its own threads: `add`, `stop`, `renew`.
 """
 
 import contextlib
+import itertools
 import os
 import selectors
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -23,12 +25,15 @@ from workers.processes import Ended, Guard, GuardDied, boottime
 log = structlog.get_logger(__name__)
 
 READ_BYTES = 64 * 1024
+# Enough to bridge a round trip to the server; an urgent task waits no longer than this for a slot.
+IN_HAND_SECONDS = 0.05
+MOST_IN_HAND = 200
 LOG_STREAMS = ("stdout", "stderr")
 
 
-@dataclass
+@dataclass(slots=True)
 class Run:
-    """One attempt, from its claim until its ending is taken."""
+    """One attempt, from its claim until its ending is forgotten."""
 
     task: Claimed
     key: int
@@ -38,18 +43,30 @@ class Run:
 
 
 class Runner(threading.Thread):
+    """`slots` tasks at a time, and a few more in hand where they are so short that a slot would
+    stand idle while the next one is claimed."""
+
     def __init__(
-        self, boot_id: UUID, start_guard: Callable[[], Guard], on_end: Callable[[], None]
+        self,
+        boot_id: UUID,
+        slots: int,
+        start_guard: Callable[[], Guard],
+        on_end: Callable[[], None],
     ) -> None:
         super().__init__(name="runner", daemon=True)
         self.boot_id = boot_id
+        self.slots = slots
         self.start_guard = start_guard
         self.on_end = on_end
         self.lock = threading.RLock()
         self.runs: dict[int, Run] = {}
+        self.running = 0
+        self.in_hand: deque[Run] = deque()
         self.guard = start_guard()
         self.lease_until = 0.0
-        self._keys = 0
+        # Of recent tasks; as if long, until there were some.
+        self.mean_seconds = 1.0
+        self._keys = itertools.count(1)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
         self._wake_read, self._wake_write = os.pipe()
@@ -57,42 +74,68 @@ class Runner(threading.Thread):
 
     # -- asked by the agent -------------------------------------------------------------------
 
-    def start_task(self, task: Claimed) -> None:
-        """Runs the task; its ending comes with `endings`."""
-        command = executor.command(task, self.boot_id)
+    def room(self) -> int:
+        """How many tasks it can take now."""
         with self.lock:
-            self._keys += 1
-            run = self.runs[self._keys] = Run(task=task, key=self._keys)
-            names = (*LOG_STREAMS, "result") if command.wants_result else LOG_STREAMS
-            writers = [self._pipe(run, name) for name in names]
-            stdin = _stdin(command.stdin)
-            try:
-                self.guard.spawn(
-                    run.key,
-                    command.argv,
-                    env=command.env,
-                    cwd=command.cwd,
-                    fds=[stdin, *writers],
-                    timeout_seconds=task.timeout_seconds,
-                    grace_seconds=conf().kill_grace_seconds,
-                )
-            except GuardDied:
-                pass  # the runner's thread sees it too, and ends every run
-            finally:
-                for fd in (stdin, *writers):
-                    os.close(fd)
+            ahead = min(MOST_IN_HAND, int(self.slots * IN_HAND_SECONDS / self.mean_seconds))
+            return self.slots + ahead - self.running - len(self.in_hand)
+
+    def add(self, tasks: Iterable[Claimed]) -> None:
+        """Runs these tasks in this order, as slots are free; their endings come with `endings`."""
+        with self.lock:
+            for task in tasks:
+                run = Run(task, next(self._keys))
+                self.runs[run.key] = run
+                self.in_hand.append(run)
+            self._fill_slots()
         os.write(self._wake_write, b".")
+
+    def work(self) -> int:
+        """Runs in the caller's thread what is to run there: nothing, here."""
+        return 0
+
+    def _fill_slots(self) -> None:
+        while self.in_hand and self.running < self.slots:
+            self.running += 1
+            self._start(self.in_hand.popleft())
+
+    def _start(self, run: Run) -> None:
+        task = run.task
+        command = executor.command(task, self.boot_id)
+        names = (*LOG_STREAMS, "result") if command.wants_result else LOG_STREAMS
+        writers = [self._pipe(run, name) for name in names]
+        stdin = _stdin(command.stdin)
+        try:
+            self.guard.spawn(
+                run.key,
+                command.argv,
+                env=command.env,
+                cwd=command.cwd,
+                fds=[stdin, *writers],
+                timeout_seconds=task.timeout_seconds,
+                grace_seconds=conf().kill_grace_seconds,
+            )
+        except GuardDied:
+            pass  # the runner's thread sees it too, and ends every run
+        finally:
+            for fd in (stdin, *writers):
+                os.close(fd)
 
     def stop(self, task_ids: Iterable[int], reason: str, *, now: bool = False) -> None:
         """Ends these tasks' process trees: TERM, grace, KILL; with `now`, KILL."""
         wanted = set(task_ids)
-        with self.lock:
+        with self.lock, contextlib.suppress(GuardDied):  # then all of them end by that
+            self.give_back(wanted, reason)
             for run in self.runs.values():
                 if run.task.task_id in wanted and run.ending is None:
-                    try:
-                        self.guard.kill(run.key, reason, now=now)
-                    except GuardDied:
-                        return
+                    self.guard.kill(run.key, reason, now=now)
+
+    def give_back(self, task_ids: Container[int], reason: str) -> None:
+        """Ends those of these tasks that have not started."""
+        with self.lock:
+            for run in [run for run in self.in_hand if run.task.task_id in task_ids]:
+                self.in_hand.remove(run)
+                run.ending = executor.unstarted(run.task, reason)
 
     def renew(self, until: float) -> None:
         """Lets the guard keep every tree alive until `until` (CLOCK_BOOTTIME seconds)."""
@@ -129,8 +172,9 @@ class Runner(threading.Thread):
                     data=data,
                 )
                 for run in self.runs.values()
-                for stream in LOG_STREAMS
-                for start, data in run.captured[stream].take(over=run.ending is not None)
+                for stream, capture in run.captured.items()
+                if stream in LOG_STREAMS
+                for start, data in capture.take(over=run.ending is not None)
             ]
 
     # -- its own thread -----------------------------------------------------------------------
@@ -186,6 +230,12 @@ class Runner(threading.Thread):
                 pass
             self._close(run, name)
         run.ending = executor.ending(run.task, ended, run.captured)
+        self.running -= 1
+        self.note_duration(ended.duration_seconds)
+        self._fill_slots()
+
+    def note_duration(self, seconds: float) -> None:
+        self.mean_seconds = max(0.7 * self.mean_seconds + 0.3 * seconds, 1e-6)
 
     def _replace_guard(self) -> list[Ended]:
         """Ends what the dead guard left behind, and goes on with a new one."""
@@ -196,8 +246,8 @@ class Runner(threading.Thread):
             self.guard = self.start_guard()
             self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
             self.guard.renew(self.lease_until)
-            running = [run for run in self.runs.values() if run.ending is None]
-            return [_died_with_guard(run.key) for run in running]
+            started = [run for run in self.runs.values() if run.ending is None and run.captured]
+            return [_died_with_guard(run.key) for run in started]
 
     def _pipe(self, run: Run, name: str) -> int:
         """A new pipe whose reading end is watched here; returns its writing end."""

@@ -12,6 +12,7 @@ from dtsproject.conf import conf
 from dtsproject.loop import stop_on_signals
 from workers import identity
 from workers.agent import Agent
+from workers.inline import InlineRunner
 from workers.processes import Guard, GuardRunning
 from workers.registry import Registration
 from workers.runner import Runner
@@ -36,6 +37,12 @@ class Command(BaseCommand):
         )
         parser.add_argument("--queues", type=words, default=[], help="only these; default: all")
         parser.add_argument(
+            "--executor",
+            choices=["process", "inline"],
+            default="process",
+            help="inline: run Python tasks in the worker itself, for short trusted functions",
+        )
+        parser.add_argument(
             "--drain-seconds",
             type=float,
             default=conf().drain_seconds,
@@ -58,7 +65,8 @@ class Command(BaseCommand):
         )
 
         def make_runner(on_end: Any) -> Runner:
-            return Runner(me.boot_id, lambda: Guard(me.lock_path), on_end)
+            runner = InlineRunner if options["executor"] == "inline" else Runner
+            return runner(me.boot_id, options["slots"], lambda: Guard(me.lock_path), on_end)
 
         try:
             agent = Agent(registration, DatabaseTransport(), make_runner, options["drain_seconds"])

@@ -98,7 +98,12 @@ DATABASES = {
         "PASSWORD": _database.pop("password", ""),
         "HOST": _database.pop("host", ""),
         "PORT": _database.pop("port", ""),
-        "OPTIONS": {"connect_timeout": 5, **_database},
+        "OPTIONS": {
+            "connect_timeout": 5,
+            # For what is prepared (jobs/statements.py); all else is planned as it comes.
+            "options": "-c plan_cache_mode=force_generic_plan",
+            **_database,
+        },
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }

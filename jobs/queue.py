@@ -7,8 +7,8 @@ are the database's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
 from datetime import timedelta
+from operator import itemgetter
 from uuid import UUID
 
 from django.db import transaction
@@ -176,7 +176,7 @@ def claim(*, worker_id: int, boot_id: UUID, limit: int) -> list[Claimed]:
         # The guard enforces the timeout; recovery steps in only after kill and report had time.
         "grace_seconds": conf().kill_grace_seconds + conf().lease_seconds,
     }
-    return [Claimed.from_row(row) for row in statements.rows("claim", parameters)]
+    return list(map(Claimed._make, statements.rows("claim", parameters)))
 
 
 def report(
@@ -190,14 +190,23 @@ def report(
     Returns the state each task was moved to, or was moved to by the same report before. A task
     not in it was no longer held under the token reported: nothing of it changed.
     """
-    parameters: dict = {
-        field.name: [getattr(ending, field.name) for ending in endings] for field in fields(Ending)
+    # In order of task id: that is the order in which leases are locked.
+    endings = sorted(endings, key=itemgetter(0))
+    columns = dict(zip(Ending._fields, map(list, zip(*endings, strict=True)), strict=True))
+    for name, default in Ending._field_defaults.items():
+        # A column of nothing but its default goes as an empty one: end.sql fills it up again.
+        if columns[name].count(default) == len(endings):
+            columns[name] = []
+    dts = conf()
+    parameters = {
+        **columns,
+        "worker_id": worker_id,
+        "proven": proven,
+        "max_losses": dts.max_losses,
+        "backoff_base_seconds": dts.backoff_base_seconds,
+        "backoff_ceiling_seconds": dts.backoff_ceiling_seconds,
     }
-    limits = asdict(conf())
-    for name in ("max_losses", "backoff_base_seconds", "backoff_ceiling_seconds"):
-        parameters[name] = limits[name]
-    moved = statements.rows("end", {**parameters, "worker_id": worker_id, "proven": proven})
-    states = {task_id: status for task_id, _, status in moved}
+    states = dict(statements.rows("end", parameters))
     if Status.QUEUED in states.values():
         wakeups.notify(wakeups.READY)
     if Status.PENDING in states.values():

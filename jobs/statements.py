@@ -1,27 +1,43 @@
-"""The hand-written SQL in jobs/sql/, one statement a file."""
+"""The hand-written SQL in jobs/sql/, one statement a file.
+
+Each is prepared once a connection and planned once, whatever its parameters (plan_cache_mode in
+settings): planning costs more than running it. So the plan must suit any number of rows. Where
+one step hands rows to the next, ARRAY(...) hides their number from the planner, which then
+expects few and looks each up by index, instead of joining the whole backlog for a guess.
+"""
 
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.db import connection
 
 
 @cache
-def text(name: str) -> str:
-    return (Path(__file__).parent / "sql" / f"{name}.sql").read_text()
+def text(name: str) -> bytes:
+    """The statement without its comments and indentation: psycopg takes a text of over 4,096
+    characters apart anew for each execution."""
+    lines = (Path(__file__).parent / "sql" / f"{name}.sql").read_text().splitlines()
+    stripped = (line.strip() for line in lines)
+    return "\n".join(line for line in stripped if not line.startswith("--")).encode()
 
 
 def rows(name: str, parameters: Mapping[str, Any]) -> list[tuple]:
     """What the statement returns."""
-    with connection.cursor() as cursor:
-        cursor.execute(text(name), parameters)
-        return cursor.fetchall()
+    return execute(name, parameters).fetchall()
 
 
 def changed(name: str, parameters: Mapping[str, Any]) -> int:
     """How many rows the statement's outermost part changed."""
-    with connection.cursor() as cursor:
-        cursor.execute(text(name), parameters)
-        return cursor.rowcount
+    return execute(name, parameters).rowcount
+
+
+def execute(name: str, parameters: Mapping[str, Any]) -> psycopg.Cursor:
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        # Not Django's cursor: that one puts the parameters into the text, which cannot be prepared.
+        return psycopg.Cursor(connection.connection).execute(
+            text(name), parameters, prepare=True, binary=True
+        )

@@ -2,9 +2,12 @@
 
 Any number of schedulers may run; an advisory lock lets one at a time promote. Little is queued
 ahead of what workers can start, so that urgent work is never behind a long queue: each lane has a
-window of twice its slots, which grows while workers empty it between two ticks and shrinks again.
-What is more urgent than the window recalls it, and is promoted first.
+window of twice its slots, or of what its workers claimed within LOOK_AHEAD_SECONDS if that is
+more. What is more urgent than the window's end recalls that end, and is promoted first.
 """
+
+import time
+from dataclasses import dataclass
 
 from django.db import connection, transaction
 
@@ -15,8 +18,31 @@ from jobs import queue, statements
 
 # "dts" and "promote" as two numbers for pg_try_advisory_xact_lock(int, int).
 PROMOTION_LOCK = (0x647473, 1)
-WIDEST_WINDOW = 2_000
+LOOK_AHEAD_SECONDS = 0.1
+WIDEST_WINDOW = 5_000
+# Between ticks while a window is wider than its slots need.
+HURRIED_SECONDS = LOOK_AHEAD_SECONDS / 5
 SETTLED_AT_ONCE = 500
+
+
+@dataclass
+class Window:
+    """How far ahead a lane is queued: `size` tasks, by how fast they were claimed."""
+
+    size: int
+    left_ready: int = 0
+    at: float = 0.0
+
+    def resize(self, slots: int, ready: int, now: float) -> int:
+        """The size that suits, `ready` tasks being left of what the last tick left."""
+        rate = max(0, self.left_ready - ready) / (now - self.at)
+        wanted = int(rate * LOOK_AHEAD_SECONDS)
+        if ready == 0 and self.left_ready:
+            wanted = 4 * self.size  # it ran dry: nobody knows how fast it could have been
+        elif wanted < self.size:
+            wanted = (wanted + self.size) // 2
+        self.size = max(2 * slots, min(wanted, WIDEST_WINDOW))
+        return self.size
 
 
 class Scheduler(Loop):
@@ -24,13 +50,12 @@ class Scheduler(Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.interval_seconds = conf().scheduler_interval_seconds
         self.full_tick = conf().promote_batch
-        self.windows: dict[int, int] = {}
+        self.windows: dict[int, Window] = {}
         self._settled_up_to: int | None = None
 
     def tick(self) -> int:
-        moved = queue.bring_due(batch=conf().promote_batch) + self.promote()
+        moved = self.promote() + queue.bring_due(batch=conf().promote_batch)
         settled, self._settled_up_to = queue.settle(
             after=self._settled_up_to or 0, limit=SETTLED_AT_ONCE
         )
@@ -44,25 +69,25 @@ class Scheduler(Loop):
             found = statements.rows("window", {"lease_seconds": conf().lease_seconds})
             if overtaken := [lane for lane, _, _, urgent in found if urgent]:
                 queue.recall(overtaken)
-            rooms = {
-                lane: self._window(lane, slots, ready) - (0 if urgent else ready)
-                for lane, slots, ready, urgent in found
-            }
-            rooms = {lane: room for lane, room in rooms.items() if room > 0}
+                found = statements.rows("window", {"lease_seconds": conf().lease_seconds})
+            rooms = self._rooms({lane: (slots, ready) for lane, slots, ready, _ in found})
             promoted = queue.promote(rooms, batch=conf().promote_batch) if rooms else 0
             if promoted:
                 wakeups.notify(wakeups.READY)
         return promoted
 
-    def _window(self, lane: int, slots: int, ready: int) -> int:
-        """How many tasks may stand ready in the lane now."""
-        window = self.windows.get(lane, 2 * slots)
-        if ready == 0:
-            window *= 2
-        elif ready > window // 2:
-            window //= 2
-        self.windows[lane] = window = max(2 * slots, min(window, WIDEST_WINDOW))
-        return window
+    def _rooms(self, lanes: dict[int, tuple[int, int]]) -> dict[int, int]:
+        """How many more tasks each lane's window takes, given its slots and ready tasks."""
+        now, rooms, hurry = time.monotonic(), {}, False
+        for lane, (slots, ready) in lanes.items():
+            window = self.windows.setdefault(lane, Window(2 * slots))
+            room = window.resize(slots, ready, now) - ready
+            window.at, window.left_ready = now, max(ready, window.size)
+            hurry |= window.size > 2 * slots
+            if room > 0:
+                rooms[lane] = room
+        self.interval_seconds = HURRIED_SECONDS if hurry else conf().scheduler_interval_seconds
+        return rooms
 
 
 def _locked() -> bool:

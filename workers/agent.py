@@ -24,7 +24,7 @@ from workers.transports.base import Transport
 log = structlog.get_logger(__name__)
 
 OUTPUT_SECONDS = 0.5
-REPORTED_AT_ONCE = 100
+REPORTED_AT_ONCE = 200
 
 
 class Heartbeat(Loop):
@@ -122,17 +122,16 @@ class Agent(Loop):
 
     def deliver(self) -> int:
         """Sends output, then the endings whose output it was. Returns how many endings."""
-        endings = self.runner.endings()[:REPORTED_AT_ONCE]
+        endings = self.runner.endings(REPORTED_AT_ONCE)
         if endings or time.monotonic() - self._output_at > OUTPUT_SECONDS:
             self._send_output()
         if not endings:
             return 0
         states = self.transport.report(endings)
-        if refused := [e.task_id for e in endings if e.task_id not in states]:
-            log.warning("reports_refused", tasks=refused, reason="lease_lost")
-        self.runner.forget(ending.task_id for ending in endings)
+        self.runner.forget(endings)
         for ending in endings:
-            self._log_ending(ending, states.get(ending.task_id, "lease_lost"))
+            if ending.error or ending.task_id not in states:
+                self._log_ending(ending, states.get(ending.task_id, "lease_lost"))
         return len(endings)
 
     def _send_output(self) -> None:
@@ -141,12 +140,10 @@ class Agent(Loop):
             self.transport.log(parts)
 
     def _log_ending(self, ending: Ending, state: str) -> None:
+        """What went well is in the database; a line a task would cost more than the task."""
+        outcome = str(ending.outcome)
         log.info(
-            "task_ended",
-            task=ending.task_id,
-            outcome=str(ending.outcome),
-            state=state,
-            **({"error": ending.error} if ending.error else {}),
+            "task_ended", task=ending.task_id, outcome=outcome, state=state, error=ending.error
         )
 
     def claim(self) -> int:

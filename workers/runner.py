@@ -6,11 +6,12 @@ talkative task holds up another. The agent asks from its own threads: `add`, `st
 
 import contextlib
 import itertools
+import math
 import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -33,13 +34,12 @@ LOG_STREAMS = ("stdout", "stderr")
 
 @dataclass(slots=True)
 class Run:
-    """One attempt, from its claim until its ending is forgotten."""
+    """A started process, until its end is known and all it printed was taken."""
 
     task: Claimed
-    key: int
     captured: dict[str, Capture] = field(default_factory=dict)
     pipes: dict[str, int] = field(default_factory=dict)
-    ending: Ending | None = None
+    is_over: bool = False
 
 
 class Runner(threading.Thread):
@@ -59,13 +59,14 @@ class Runner(threading.Thread):
         self.start_guard = start_guard
         self.on_end = on_end
         self.lock = threading.RLock()
+        self.in_hand: deque[Claimed] = deque()
         self.runs: dict[int, Run] = {}
         self.running = 0
-        self.in_hand: deque[Run] = deque()
+        self.ended: list[Ending] = []
         self.guard = start_guard()
         self.lease_until = 0.0
-        # Of recent tasks; as if long, until there were some.
-        self.mean_seconds = 1.0
+        self.mean_seconds = math.inf  # of recent tasks
+        self._held: dict[int, int] = {}
         self._keys = itertools.count(1)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
@@ -84,58 +85,59 @@ class Runner(threading.Thread):
         """Runs these tasks in this order, as slots are free; their endings come with `endings`."""
         with self.lock:
             for task in tasks:
-                run = Run(task, next(self._keys))
-                self.runs[run.key] = run
-                self.in_hand.append(run)
+                self._held[task.task_id] = task.fencing_token
+                self.in_hand.append(task)
             self._fill_slots()
-        os.write(self._wake_write, b".")
+        self._wake()
 
     def work(self) -> int:
         """Runs in the caller's thread what is to run there: nothing, here."""
         return 0
 
-    def _fill_slots(self) -> None:
-        while self.in_hand and self.running < self.slots:
-            self.running += 1
-            self._start(self.in_hand.popleft())
+    def held(self) -> dict[int, int]:
+        """The fencing token of each task that is in hand, runs, or has an ending to report."""
+        with self.lock:
+            return self._held.copy()
 
-    def _start(self, run: Run) -> None:
-        task = run.task
-        command = executor.command(task, self.boot_id)
-        names = (*LOG_STREAMS, "result") if command.wants_result else LOG_STREAMS
-        writers = [self._pipe(run, name) for name in names]
-        stdin = _stdin(command.stdin)
-        try:
-            self.guard.spawn(
-                run.key,
-                command.argv,
-                env=command.env,
-                cwd=command.cwd,
-                fds=[stdin, *writers],
-                timeout_seconds=task.timeout_seconds,
-                grace_seconds=conf().kill_grace_seconds,
-            )
-        except GuardDied:
-            pass  # the runner's thread sees it too, and ends every run
-        finally:
-            for fd in (stdin, *writers):
-                os.close(fd)
+    def endings(self, limit: int) -> list[Ending]:
+        """The oldest endings that are not forgotten."""
+        with self.lock:
+            return self.ended[:limit]
 
-    def stop(self, task_ids: Iterable[int], reason: str, *, now: bool = False) -> None:
+    def forget(self, endings: Sequence[Ending]) -> None:
+        """Drops what `endings` gave: it was reported, or nobody wants it."""
+        with self.lock:
+            del self.ended[: len(endings)]
+            for ending in endings:
+                if self._held.get(ending.task_id) == ending.fencing_token:
+                    del self._held[ending.task_id]
+
+    def take_output(self) -> list[LogPart]:
+        """What has been printed since the last call."""
+        with self.lock:
+            parts = [
+                LogPart(run.task.task_id, run.task.fencing_token, stream, start, data)
+                for run in self.runs.values()
+                for stream in LOG_STREAMS
+                for start, data in run.captured[stream].take(over=run.is_over)
+            ]
+            self.runs = {key: run for key, run in self.runs.items() if not run.is_over}
+        return parts
+
+    def stop(self, task_ids: Container[int], reason: str, *, now: bool = False) -> None:
         """Ends these tasks' process trees: TERM, grace, KILL; with `now`, KILL."""
-        wanted = set(task_ids)
         with self.lock, contextlib.suppress(GuardDied):  # then all of them end by that
-            self.give_back(wanted, reason)
-            for run in self.runs.values():
-                if run.task.task_id in wanted and run.ending is None:
-                    self.guard.kill(run.key, reason, now=now)
+            self.give_back(task_ids, reason)
+            for key, run in self.runs.items():
+                if run.task.task_id in task_ids and not run.is_over:
+                    self.guard.kill(key, reason, now=now)
 
     def give_back(self, task_ids: Container[int], reason: str) -> None:
         """Ends those of these tasks that have not started."""
         with self.lock:
-            for run in [run for run in self.in_hand if run.task.task_id in task_ids]:
-                self.in_hand.remove(run)
-                run.ending = executor.unstarted(run.task, reason)
+            for task in [task for task in self.in_hand if task.task_id in task_ids]:
+                self.in_hand.remove(task)
+                self.ended.append(executor.unstarted(task, reason))
 
     def renew(self, until: float) -> None:
         """Lets the guard keep every tree alive until `until` (CLOCK_BOOTTIME seconds)."""
@@ -145,37 +147,35 @@ class Runner(threading.Thread):
             with contextlib.suppress(GuardDied):
                 self.guard.renew(until)
 
-    def held(self) -> dict[int, int]:
-        """The fencing token of each task that runs or whose ending is not yet forgotten."""
-        with self.lock:
-            return {run.task.task_id: run.task.fencing_token for run in self.runs.values()}
+    def _fill_slots(self) -> None:
+        while self.in_hand and self.running < self.slots:
+            self._start(self.in_hand.popleft())
 
-    def endings(self) -> list[Ending]:
-        with self.lock:
-            return [run.ending for run in self.runs.values() if run.ending]
+    def _start(self, task: Claimed) -> None:
+        command = executor.command(task, self.boot_id)
+        key, run = next(self._keys), Run(task)
+        self.runs[key] = run
+        self.running += 1
+        names = (*LOG_STREAMS, "result") if command.wants_result else LOG_STREAMS
+        fds = [_stdin(command.stdin), *(self._pipe(run, name) for name in names)]
+        try:
+            self.guard.spawn(
+                key,
+                command.argv,
+                env=command.env,
+                cwd=command.cwd,
+                fds=fds,
+                timeout_seconds=task.timeout_seconds,
+                grace_seconds=conf().kill_grace_seconds,
+            )
+        except GuardDied:
+            pass  # the runner's thread sees it too, and ends every run
+        finally:
+            for fd in fds:
+                os.close(fd)
 
-    def forget(self, task_ids: Iterable[int]) -> None:
-        """Frees the slots of these tasks: their ending was reported, or nobody wants it."""
-        gone = set(task_ids)
-        with self.lock:
-            self.runs = {k: run for k, run in self.runs.items() if run.task.task_id not in gone}
-
-    def take_output(self) -> list[LogPart]:
-        """What has been printed since the last call."""
-        with self.lock:
-            return [
-                LogPart(
-                    task_id=run.task.task_id,
-                    fencing_token=run.task.fencing_token,
-                    stream=stream,
-                    start=start,
-                    data=data,
-                )
-                for run in self.runs.values()
-                for stream, capture in run.captured.items()
-                if stream in LOG_STREAMS
-                for start, data in capture.take(over=run.ending is not None)
-            ]
+    def _wake(self) -> None:
+        os.write(self._wake_write, b".")
 
     # -- its own thread -----------------------------------------------------------------------
 
@@ -229,25 +229,27 @@ class Runner(threading.Thread):
             except BlockingIOError:
                 pass
             self._close(run, name)
-        run.ending = executor.ending(run.task, ended, run.captured)
+        run.is_over = True
         self.running -= 1
+        self.ended.append(executor.ending(run.task, ended, run.captured))
         self.note_duration(ended.duration_seconds)
         self._fill_slots()
 
     def note_duration(self, seconds: float) -> None:
-        self.mean_seconds = max(0.7 * self.mean_seconds + 0.3 * seconds, 1e-6)
+        """A mean that leans towards the latest; the first counts whole."""
+        former = seconds if self.mean_seconds == math.inf else self.mean_seconds
+        self.mean_seconds = max(0.8 * former + 0.2 * seconds, 1e-6)
 
     def _replace_guard(self) -> list[Ended]:
         """Ends what the dead guard left behind, and goes on with a new one."""
         with self.lock:
-            log.error("guard_died", running=len(self.runs))
+            log.error("guard_died", running=self.running)
             self._selector.unregister(self.guard.fileno())
             self.guard.reap_orphans()
             self.guard = self.start_guard()
             self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
             self.guard.renew(self.lease_until)
-            started = [run for run in self.runs.values() if run.ending is None and run.captured]
-            return [_died_with_guard(run.key) for run in started]
+            return [_died_with_guard(key) for key, run in self.runs.items() if not run.is_over]
 
     def _pipe(self, run: Run, name: str) -> int:
         """A new pipe whose reading end is watched here; returns its writing end."""

@@ -3,8 +3,10 @@
 from django.db import migrations
 
 STORAGE = """
--- Room on each page for the three updates of a task's life, so that they stay HOT.
-ALTER TABLE tasks SET (fillfactor = 70);
+-- Room on each page for a new version of every row: promotion updates a page of tasks at once.
+-- At 70 only 38 % of the updates of a life were HOT and the table ended larger; at 50, 63 %, all
+-- but the last, which changes an index.
+ALTER TABLE tasks SET (fillfactor = 50);
 
 -- Rows of these tables live for moments; by the default a fifth of a table may be dead first.
 ALTER TABLE waiting SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);

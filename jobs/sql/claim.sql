@@ -8,13 +8,13 @@ WITH served AS MATERIALIZED (
     WHERE worker.id = %(worker_id)s
         AND worker.boot_id = %(boot_id)s AND worker.state = 'online'
 ), picked AS MATERIALIZED (
-    SELECT head.task_id FROM served CROSS JOIN LATERAL (
-        SELECT task_id, score, job_id FROM ready WHERE ready.lane_id = served.id
+    SELECT head.* FROM served CROSS JOIN LATERAL (
+        SELECT ctid, task_id, score, job_id, seq FROM ready WHERE ready.lane_id = served.id
         ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) head
     ORDER BY head.score, head.job_id, head.task_id LIMIT %(limit)s
 ), taken AS (
-    DELETE FROM ready USING picked WHERE ready.task_id = picked.task_id RETURNING ready.*
+    DELETE FROM ready WHERE ctid = ANY (ARRAY(SELECT ctid FROM picked))
 ), running AS (
     UPDATE tasks SET
         status = 'in_progress',
@@ -23,15 +23,19 @@ WITH served AS MATERIALIZED (
         fencing_token = fencing_token + 1,
         started_at = statement_timestamp(),
         updated_at = statement_timestamp()
-    FROM taken WHERE tasks.id = taken.task_id
-    RETURNING tasks.*, taken.seq
+    FROM unnest(
+        ARRAY(SELECT task_id FROM picked), ARRAY(SELECT seq FROM picked)
+    ) AS taken (task_id, seq)
+    WHERE tasks.id = taken.task_id
+    RETURNING id, tasks.job_id, name, kind, payload, attempt, fencing_token, timeout_seconds,
+        started_at, retry_count, max_retries, loss_count, lane_id, taken.seq, score
 ), leased AS (
     INSERT INTO leases (
         task_id, worker_id, fencing_token, claimed_at, deadline_at,
         retry_count, max_retries, loss_count, lane_id, seq, score, job_id
     )
     SELECT
-        id, assigned_worker_id, fencing_token, started_at,
+        id, %(worker_id)s, fencing_token, started_at,
         started_at + make_interval(secs => timeout_seconds + %(grace_seconds)s),
         retry_count, max_retries, loss_count, lane_id, seq, score, job_id
     FROM running

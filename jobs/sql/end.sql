@@ -9,51 +9,51 @@
 -- answer and nothing of it changes.
 -- Backoff: base * 2^retries up to a ceiling, half of it random ("equal jitter", AWS Architecture
 -- Blog, Exponential Backoff And Jitter).
-WITH report AS MATERIALIZED (
-    SELECT * FROM unnest(
-        %(task_id)s::bigint[], %(fencing_token)s::bigint[], %(outcome)s::text[],
-        %(exit_code)s::int[], %(signal)s::smallint[], %(cpu_seconds)s::float8[],
-        %(peak_memory_bytes)s::bigint[], %(error)s::text[], %(result)s::text[], %(output)s::text[]
-    ) AS report (
-        task_id, fencing_token, outcome, exit_code, signal, cpu_seconds, peak_memory_bytes,
-        error, result, output
-    )
-), held AS MATERIALIZED (
-    SELECT lease.*, report.outcome, report.exit_code, report.signal, report.cpu_seconds,
-        report.peak_memory_bytes, report.error, report.result, report.output
-    FROM leases lease JOIN report USING (task_id, fencing_token)
-    WHERE %(worker_id)s::bigint IS NULL OR lease.worker_id = %(worker_id)s
-    ORDER BY lease.task_id FOR UPDATE OF lease
-), ended AS (
-    DELETE FROM leases USING held WHERE leases.task_id = held.task_id
-    RETURNING held.*, CASE
-        WHEN held.outcome = 'done' THEN 'done'
-        WHEN held.cancel_requested_at IS NOT NULL THEN 'cancelled'
-        WHEN held.outcome IN ('released', 'cancelled') THEN 'queued'
-        WHEN held.outcome = 'lost' AND held.loss_count + %(proven)s::int >= %(max_losses)s
+WITH held AS (
+    DELETE FROM leases USING (
+        SELECT id, token, coalesce(outcome, 'done') AS outcome, exit_code, signal, cpu_seconds,
+            peak_memory_bytes, coalesce(error, '') AS error, coalesce(result, '') AS result,
+            coalesce(output, '') AS output
+        FROM unnest(
+            %(task_id)b::bigint[], %(fencing_token)b::bigint[], %(outcome)b::text[],
+            %(exit_code)b::int[], %(signal)b::smallint[], %(cpu_seconds)b::float8[],
+            %(peak_memory_bytes)b::bigint[],
+            %(error)b::text[], %(result)b::text[], %(output)b::text[]
+        ) AS sent (
+            id, token, outcome, exit_code, signal, cpu_seconds, peak_memory_bytes,
+            error, result, output
+        )
+    ) report
+    WHERE leases.task_id = report.id AND leases.fencing_token = report.token
+        AND (%(worker_id)s::bigint IS NULL OR leases.worker_id = %(worker_id)s)
+    RETURNING leases.*, report.*, CASE
+        WHEN report.outcome = 'done' THEN 'done'
+        WHEN leases.cancel_requested_at IS NOT NULL THEN 'cancelled'
+        WHEN report.outcome IN ('released', 'cancelled') THEN 'queued'
+        WHEN report.outcome = 'lost' AND leases.loss_count + %(proven)s::int >= %(max_losses)s
             THEN 'failed'
-        WHEN held.outcome = 'lost' THEN 'queued'
-        WHEN held.retry_count < held.max_retries THEN 'pending'
+        WHEN report.outcome = 'lost' THEN 'queued'
+        WHEN leases.retry_count < leases.max_retries THEN 'pending'
         ELSE 'failed'
     END AS status
 ), moved AS (
     UPDATE tasks SET
-        status = ended.status,
+        status = held.status,
         updated_at = statement_timestamp(),
         completed_at = CASE
-            WHEN ended.status IN ('done', 'failed', 'cancelled') THEN statement_timestamp()
+            WHEN held.status IN ('done', 'failed', 'cancelled') THEN statement_timestamp()
         END,
         assigned_worker_id = CASE
-            WHEN ended.status IN ('done', 'failed', 'cancelled') THEN tasks.assigned_worker_id
+            WHEN held.status IN ('done', 'failed', 'cancelled') THEN tasks.assigned_worker_id
         END,
-        retry_count = tasks.retry_count + (ended.status = 'pending')::int,
-        loss_count = tasks.loss_count + (ended.outcome = 'lost' AND %(proven)s)::int,
-        exit_code = ended.exit_code,
-        result_text = ended.result
-    FROM ended WHERE tasks.id = ended.task_id
+        retry_count = tasks.retry_count + (held.status = 'pending')::int,
+        loss_count = tasks.loss_count + (held.outcome = 'lost' AND %(proven)s)::int,
+        exit_code = held.exit_code,
+        result_text = held.result
+    FROM held WHERE tasks.id = held.task_id
     RETURNING tasks.id, tasks.status, tasks.generation, tasks.attempt, tasks.fencing_token,
-        tasks.started_at, ended.worker_id, ended.outcome, ended.exit_code, ended.signal,
-        ended.cpu_seconds, ended.peak_memory_bytes, ended.error, ended.output
+        tasks.started_at, held.worker_id, held.outcome, held.exit_code, held.signal,
+        held.cpu_seconds, held.peak_memory_bytes, held.error, held.output
 ), recorded AS (
     INSERT INTO attempts (
         task_id, generation, number, fencing_token, worker_id, started_at, ended_at,
@@ -64,7 +64,7 @@ WITH report AS MATERIALIZED (
     FROM moved
 ), again AS (
     INSERT INTO ready (task_id, lane_id, seq, score, job_id)
-    SELECT task_id, lane_id, seq, score, job_id FROM ended WHERE status = 'queued'
+    SELECT task_id, lane_id, seq, score, job_id FROM held WHERE status = 'queued'
 ), backed_off AS (
     INSERT INTO deferred (task_id, lane_id, due_at, score, job_id)
     SELECT task_id, lane_id,
@@ -72,6 +72,6 @@ WITH report AS MATERIALIZED (
             %(backoff_ceiling_seconds)s, %(backoff_base_seconds)s * 2 ^ least(retry_count, 60)
         )),
         score, job_id
-    FROM ended WHERE status = 'pending'
+    FROM held WHERE status = 'pending'
 )
-SELECT id, fencing_token, status FROM moved
+SELECT id, status FROM moved

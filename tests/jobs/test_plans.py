@@ -1,10 +1,12 @@
 """The hot statements read by index and never sort the backlog, whatever its size."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 from django.db import connection
+from psycopg.sql import SQL, Literal
 
 from jobs import statements
 from jobs.models import Lane
@@ -37,12 +39,21 @@ def backlog():
 
 
 def plan(name: str, parameters: dict) -> list[dict]:
-    """Every node of the statement's plan, as run."""
-    with connection.cursor() as cursor:
-        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statements.text(name), parameters)
-        (found,) = cursor.fetchone()
-    found = json.loads(found) if isinstance(found, str) else found
-    return list(nodes(found[0]["Plan"]))
+    """Every node of the statement's generic plan (see jobs/statements.py), as run."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)[sb]", statements.text(name).decode())))
+    numbered = re.sub(
+        r"%\((\w+)\)[sb]", lambda m: f"${names.index(m[1]) + 1}", statements.text(name).decode()
+    )
+    values = SQL(", ").join(Literal(parameters[name]) for name in names)
+    raw = connection.connection
+    raw.execute(SQL("PREPARE hot AS ") + SQL(numbered))
+    (found,) = raw.execute(
+        SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot (") + values + SQL(")")
+    ).fetchone()
+    raw.execute("DEALLOCATE hot")
+    return list(
+        nodes(found[0]["Plan"] if isinstance(found, list) else json.loads(found)[0]["Plan"])
+    )
 
 
 def nodes(node: dict) -> Iterator[dict]:

@@ -122,13 +122,16 @@ def test_urgent_work_recalls_the_window_and_is_claimed_first():
     assert claim(worker, 1)[0].task_id == urgent.pk
 
 
-def test_a_recalled_task_is_pending_again_in_one_table():
-    (task,) = submit("true")
+def test_only_what_is_less_urgent_than_the_head_is_recalled():
+    low, high = submit(shell("low", priority=1), shell("high", priority=9))
     register()
     promote()
+    submit(shell("between", priority=5))
 
-    assert queue.recall([task.lane_id]) == 1
-    assert (status_of(task.pk), narrow_tables_of(task.pk)) == (Status.PENDING, ["Waiting"])
+    assert queue.recall([low.lane_id]) == 1
+
+    assert (status_of(low.pk), narrow_tables_of(low.pk)) == (Status.PENDING, ["Waiting"])
+    assert (status_of(high.pk), narrow_tables_of(high.pk)) == (Status.QUEUED, ["Ready"])
 
 
 # -- claim
@@ -393,8 +396,8 @@ def test_every_transition_made_is_one_the_state_machine_knows(django_capture_on_
         promote()
         tasks = claim(worker, 1)
         queue.report([ended(task, outcome) for task in tasks])
-    register("second")
-    queue.recall([Lane.objects.get().pk])
+    submit(shell("urgent", priority=9))
+    assert queue.recall([Lane.objects.get().pk])
     queue.cancel(Task.objects.live().values_list("pk", flat=True))
     queue.retry(Task.objects.ended().values_list("pk", flat=True))
 

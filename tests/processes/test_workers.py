@@ -161,7 +161,7 @@ def test_a_stopped_workers_trees_are_dead_before_another_starts_the_task(fleet, 
     wait_until(lambda: finished(tasks), 40)
     os.kill(frozen.pid, signal.SIGCONT)
 
-    wait_until(lambda: "leases_lost" in fleet.logs() or "reports_refused" in fleet.logs())
+    wait_until(lambda: "leases_lost" in fleet.logs() or "state=lease_lost" in fleet.logs())
     wait_until(lambda: Worker.objects.get(name="frozen").state == State.ONLINE)
     assert fresh(tasks[0]).status == "done"
     assert sorted(Attempt.objects.values_list("outcome", flat=True)) == ["done", "lost"]

@@ -35,7 +35,7 @@ def test_an_empty_queue_has_figures_too():
 
 
 def test_every_state_is_counted():
-    worker = register(slots=1)
+    worker = register(slots=2)
     submit("a", "b", "c", "d", "e", "f", shell("g", run_after=timezone.now() + timedelta(hours=1)))
     promote()
     done, failed, _ = claim(worker, 3)

@@ -5,21 +5,34 @@ from django.db import connection, connections
 
 from jobs import queue
 from jobs.models import Job, Lane, Ready, Task
-from scheduling.scheduler import PROMOTION_LOCK, WIDEST_WINDOW, Scheduler
+from scheduling.scheduler import PROMOTION_LOCK, WIDEST_WINDOW, Scheduler, Window
 from tests.helpers import claim, ended, promote, register, running, shell, submit
 from workers.models import Worker
 
 pytestmark = pytest.mark.django_db
 
 
-def test_a_window_that_runs_dry_grows_and_one_that_stays_full_shrinks():
-    scheduler = Scheduler()
-    grown = [scheduler._window(1, slots=4, ready=0) for _ in range(20)]
-    shrunk = [scheduler._window(1, slots=4, ready=WIDEST_WINDOW) for _ in range(20)]
+def test_a_window_that_runs_dry_grows_until_it_fits_the_rate_of_claims():
+    window = Window(size=8, left_ready=8, at=0.0)
+    sizes = []
+    for tick in range(1, 12):
+        sizes.append(window.resize(slots=4, ready=0, now=float(tick)))
+        window.at, window.left_ready = float(tick), window.size
 
-    assert grown[0] == 16
-    assert grown[-1] == WIDEST_WINDOW
-    assert shrunk[-1] == 8
+    assert sizes[:3] == [32, 128, 512]
+    assert sizes[-1] == WIDEST_WINDOW
+    assert (
+        window.resize(slots=4, ready=WIDEST_WINDOW - 1000, now=12.0) == (100 + WIDEST_WINDOW) // 2
+    )
+
+
+def test_a_window_that_stays_full_shrinks_to_twice_its_slots():
+    window = Window(size=WIDEST_WINDOW, left_ready=50, at=0.0)
+    for tick in range(1, 20):
+        window.resize(slots=4, ready=50, now=float(tick))
+        window.at = float(tick)
+
+    assert window.size == 8
 
 
 def test_a_tick_promotes_up_to_the_window_and_settles_finished_jobs():

@@ -88,7 +88,7 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     def claim(self, request: Request, pk: int) -> Response:
         asked = self.from_boot(Claim).validated_data
         tasks = queue.claim(worker_id=pk, boot_id=asked["boot_id"], limit=asked["limit"])
-        return Response({"tasks": [asdict(task) for task in tasks]})
+        return Response({"tasks": [task._asdict() for task in tasks]})
 
     @extend_schema(
         summary="Renew the leases of the tasks it still holds",

@@ -16,15 +16,15 @@ SUBMITTED, READY, CANCELLED = "dts_submitted", "dts_ready", "dts_cancelled"
 log = structlog.get_logger(__name__)
 
 
-def notify(channel: str) -> None:
+def notify(channel: str, payload: str = "") -> None:
     """Announces, once the transaction at hand (if any) has committed."""
-    transaction.on_commit(lambda: _notify(channel), robust=True)
+    transaction.on_commit(lambda: _notify(channel, payload), robust=True)
 
 
-def _notify(channel: str) -> None:
+def _notify(channel: str, payload: str) -> None:
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, '')", [channel])
+            cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])
     except DatabaseError:
         log.warning("wake_up_not_sent", channel=channel)
 
@@ -42,16 +42,16 @@ class Listener:
         self._connect()
         return self._connection.fileno() if self._connection else None
 
-    def heard(self) -> set[str]:
-        """The channels heard since the last call, without waiting."""
+    def heard(self) -> set[tuple[str, str]]:
+        """The channels heard since the last call, each with its payload, without waiting."""
         self._connect()
         if self._connection is None:
             return set()
         try:
-            return {n.channel for n in self._connection.notifies(timeout=0)}
+            return {(n.channel, n.payload) for n in self._connection.notifies(timeout=0)}
         except psycopg.Error:
             self.close()
-            return set(self.channels)
+            return {(channel, "") for channel in self.channels}
 
     def close(self) -> None:
         if self._connection is not None:

@@ -19,11 +19,13 @@ from dtsproject import wakeups
 from dtsproject.conf import conf, load
 from dtsproject.errors import Refusal
 from jobs import statements
+from jobs.marks import Marks
 from jobs.models import Attempt, Job, Lane, Lease, Task
 from jobs.specs import Candidate, Claimed, Ending, JobSpec, TaskSpec
 from jobs.states import Outcome, Status
 
 MAX_LANES = 200
+HEAD = (-(2**63), 0, 0)  # before any key of `waiting`
 SUBMIT_BATCH = 5_000
 
 
@@ -45,10 +47,13 @@ def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
             name=spec.name, queue=spec.queue, labels=spec.labels, submitted_by=submitted_by
         )
         lanes = lanes_for(spec)
+        scores = []
         for start in range(0, len(spec.tasks), SUBMIT_BATCH):
             batch = spec.tasks[start : start + SUBMIT_BATCH]
-            statements.rows("submit", _submit_parameters(job, lanes, batch))
-    wakeups.notify(wakeups.SUBMITTED)
+            parameters = _submit_parameters(job, lanes, batch)
+            scores.append(min(parameters["score"]))
+            statements.rows("submit", parameters)
+    wakeups.notify(wakeups.SUBMITTED, str(min(scores)))
     return job
 
 
@@ -134,15 +139,38 @@ def retry(task_ids: Iterable[int]) -> list[int]:
 # -- the scheduler ---------------------------------------------------------------------------
 
 
-def promote(rooms: Mapping[int, int], *, batch: int) -> int:
-    """Queues the most urgent waiting tasks: up to `rooms[lane]` of each lane, `batch` in all."""
-    lanes = {"lanes": list(rooms), "rooms": list(rooms.values()), "batch": batch}
-    return statements.changed("promote", lanes)
+def promote(
+    rooms: Mapping[int, int], *, batch: int, marks: Mapping[int, tuple[int, ...]] | None = None
+) -> dict[int, tuple[int, tuple[int, ...]]]:
+    """Queues the most urgent waiting tasks: up to `rooms[lane]` of each lane, `batch` in all.
+
+    `marks` are keys (score, job id, task id) after which to look. Returns, for each lane in which
+    any were promoted, how many and the key of the last.
+    """
+    starts = [(marks or {}).get(lane, HEAD) for lane in rooms]
+    parameters = {
+        "lanes": list(rooms),
+        "rooms": list(rooms.values()),
+        "batch": batch,
+        **columns(("scores", "job_ids", "task_ids"), starts),
+    }
+    return {
+        lane: (promoted, tuple(last))
+        for lane, promoted, *last in statements.rows("promote", parameters)
+    }
 
 
-def recall(lanes: Sequence[int]) -> int:
-    """Puts the queued tasks of these lanes back to pending, score kept."""
-    return statements.changed("recall", {"lanes": list(lanes)})
+def recall(overtaken: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """Puts queued tasks back to pending, score kept: of each lane those less urgent than its
+    score in `overtaken`, from its dispatch sequence there on. Returns how many of each lane."""
+    parameters = {"lanes": list(overtaken), **columns(("scores", "seqs"), overtaken.values())}
+    return dict(statements.rows("recall", parameters))
+
+
+def columns(names: Sequence[str], rows: Iterable[Sequence]) -> dict[str, list]:
+    """Rows turned into an array for each column."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
 def bring_due(*, batch: int) -> int:
@@ -167,16 +195,28 @@ def settle(*, after: int, limit: int) -> tuple[int, int | None]:
 # -- workers ---------------------------------------------------------------------------------
 
 
-def claim(*, worker_id: int, boot_id: UUID, limit: int) -> list[Claimed]:
-    """Leases up to `limit` queued tasks to this boot of the worker, in policy order."""
+def claim(
+    *, worker_id: int, boot_id: UUID, limit: int, marks: Marks | None = None
+) -> list[Claimed]:
+    """Leases up to `limit` queued tasks to this boot of the worker, in policy order.
+
+    `marks` are the caller's, kept from claim to claim; without, each looks from the head.
+    """
+    marks = marks or Marks()
+    starts = marks.begin()
     parameters = {
         "worker_id": worker_id,
         "boot_id": boot_id,
         "limit": limit,
+        "lanes": list(starts),
+        "seqs": [seq for (seq,) in starts.values()],
         # The guard enforces the timeout; recovery steps in only after kill and report had time.
         "grace_seconds": conf().kill_grace_seconds + conf().lease_seconds,
     }
-    return list(map(Claimed._make, statements.rows("claim", parameters)))
+    rows = statements.rows("claim", parameters)
+    # Not the last but the first of a lane: what others hold locked between may come back.
+    marks.end({lane: (seq,) for *_, lane, seq in sorted(rows, key=itemgetter(-1), reverse=True)})
+    return [Claimed._make(row[:-2]) for row in rows]
 
 
 def report(

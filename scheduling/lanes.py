@@ -6,9 +6,9 @@ from datetime import timedelta
 from django.db.models.functions import Now
 
 from dtsproject.bounded import CAP, Count
-from dtsproject.conf import conf
 from jobs import statements
 from jobs.models import Deferred, Lane
+from scheduling.scheduler import look
 
 # A scheduler that runs promotes within its interval; one that has not for this long does not run.
 STUCK_SECONDS = 5.0
@@ -32,8 +32,7 @@ def overdue() -> bool:
 
 def queueing() -> list[Queueing]:
     """Every lane in which tasks wait."""
-    window = statements.rows("window", {"lease_seconds": conf().lease_seconds})
-    served = {lane: (slots, ready) for lane, slots, ready, _ in window}
+    served = {lane.id: (lane.slots, lane.ready) for lane in look({}, {})}
     heads = statements.rows("heads", {"limit": CAP + 1})
     lanes = Lane.objects.in_bulk([lane for lane, _, _ in heads])
     found = []

@@ -7,7 +7,9 @@ more. What is more urgent than the window's end recalls that end, and is promote
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db import connection, transaction
 
@@ -15,6 +17,7 @@ from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.loop import Loop
 from jobs import queue, statements
+from jobs.marks import Marks
 
 # "dts" and "promote" as two numbers for pg_try_advisory_xact_lock(int, int).
 PROMOTION_LOCK = (0x647473, 1)
@@ -52,42 +55,92 @@ class Scheduler(Loop):
         super().__init__()
         self.full_tick = conf().promote_batch
         self.windows: dict[int, Window] = {}
+        self.waiting_marks, self.ready_marks = Marks(), Marks()
         self._settled_up_to: int | None = None
 
+    def hear(self) -> None:
+        """What was submitted may come before what was read last; its lowest score tells."""
+        for _, score in self._listener.heard() if self._listener else ():
+            self.waiting_marks.forget(beyond=(int(score), 0, 0) if score else ())
+
     def tick(self) -> int:
-        moved = self.promote() + queue.bring_due(batch=conf().promote_batch)
+        promoted = self.promote()
+        due = queue.bring_due(batch=conf().promote_batch)
+        if due:
+            self.waiting_marks.forget()
         settled, self._settled_up_to = queue.settle(
             after=self._settled_up_to or 0, limit=SETTLED_AT_ONCE
         )
-        return moved + settled
+        return promoted + due + settled
 
     def promote(self) -> int:
         """Fills the window of every lane that a live worker serves. Returns tasks promoted."""
         with transaction.atomic():
             if not _locked():
                 return 0
-            found = statements.rows("window", {"lease_seconds": conf().lease_seconds})
-            if overtaken := [lane for lane, _, _, urgent in found if urgent]:
-                queue.recall(overtaken)
-                found = statements.rows("window", {"lease_seconds": conf().lease_seconds})
-            rooms = self._rooms({lane: (slots, ready) for lane, slots, ready, _ in found})
-            promoted = queue.promote(rooms, batch=conf().promote_batch) if rooms else 0
-            if promoted:
+            waiting, ready = self.waiting_marks.begin(), self.ready_marks.begin()
+            lanes = look(waiting, ready)
+            self.ready_marks.end({lane.id: (lane.first_seq,) for lane in lanes})
+            recalled = self._recall(lanes)
+            rooms = self._rooms(lanes, recalled)
+            marks = {lane: mark for lane, mark in waiting.items() if lane not in recalled}
+            found = queue.promote(rooms, batch=conf().promote_batch, marks=marks) if rooms else {}
+            self.waiting_marks.end({lane: last for lane, (_, last) in found.items()})
+            if found:
                 wakeups.notify(wakeups.READY)
-        return promoted
+        return sum(promoted for promoted, _ in found.values())
 
-    def _rooms(self, lanes: dict[int, tuple[int, int]]) -> dict[int, int]:
-        """How many more tasks each lane's window takes, given its slots and ready tasks."""
+    def _recall(self, lanes: list["LaneView"]) -> dict[int, int]:
+        """Puts back what is less urgent than what waits; returns how much of each lane."""
+        overtaken = {
+            lane.id: (lane.head_score, lane.first_seq)
+            for lane in lanes
+            if lane.head_score is not None
+            and lane.tail_score is not None
+            and lane.head_score < lane.tail_score
+        }
+        return queue.recall(overtaken) if overtaken else {}
+
+    def _rooms(self, lanes: list["LaneView"], recalled: dict[int, int]) -> dict[int, int]:
+        """How many more tasks each lane's window takes."""
         now, rooms, hurry = time.monotonic(), {}, False
-        for lane, (slots, ready) in lanes.items():
-            window = self.windows.setdefault(lane, Window(2 * slots))
-            room = window.resize(slots, ready, now) - ready
-            window.at, window.left_ready = now, max(ready, window.size)
-            hurry |= window.size > 2 * slots
-            if room > 0:
-                rooms[lane] = room
+        for lane in lanes:
+            window = self.windows.setdefault(lane.id, Window(2 * lane.slots))
+            size = window.resize(lane.slots, lane.ready, now)
+            room = size - lane.ready + recalled.get(lane.id, 0)
+            window.at, window.left_ready = now, max(lane.ready, size)
+            hurry |= size > 2 * lane.slots
+            if room > 0 and lane.head_score is not None:
+                rooms[lane.id] = room
         self.interval_seconds = HURRIED_SECONDS if hurry else conf().scheduler_interval_seconds
         return rooms
+
+
+class LaneView(NamedTuple):
+    """What jobs/sql/window.sql says of a lane that a live worker serves."""
+
+    id: int
+    slots: int
+    ready: int
+    first_seq: int
+    tail_score: int | None
+    head_score: int | None
+
+
+def look(
+    waiting: Mapping[int, tuple[int, ...]], ready: Mapping[int, tuple[int, ...]]
+) -> list[LaneView]:
+    """The lanes that live workers serve, their indexes read from these marks on."""
+    before = (-(2**63),)
+    marked = list({**ready, **waiting})
+    keys = [(*ready.get(n, before), *waiting.get(n, queue.HEAD)) for n in marked]
+    names = ("seqs", "scores", "job_ids", "task_ids")
+    parameters = {
+        "lanes": marked,
+        "lease_seconds": conf().lease_seconds,
+        **queue.columns(names, keys),
+    }
+    return list(map(LaneView._make, statements.rows("window", parameters)))
 
 
 def _locked() -> bool:

@@ -1,15 +1,19 @@
 -- queued -> in_progress: up to `limit` tasks from the lanes this boot of the worker serves.
+-- Each lane is read by index from its mark, the dispatch sequence up to which it was read before.
 -- Within a lane the dispatch sequence is the policy's order; between lanes the score decides.
 WITH served AS MATERIALIZED (
-    SELECT lane.id FROM lanes lane
+    SELECT lane.id, coalesce(mark.seq, -9223372036854775808) AS seq FROM lanes lane
     JOIN workers worker
         ON lane.requires <@ worker.capabilities
         AND (worker.queues = '{}' OR lane.queue = ANY (worker.queues))
+    LEFT JOIN unnest(%(lanes)b::bigint[], %(seqs)b::bigint[]) AS mark (lane_id, seq)
+        ON mark.lane_id = lane.id
     WHERE worker.id = %(worker_id)s
         AND worker.boot_id = %(boot_id)s AND worker.state = 'online'
 ), picked AS MATERIALIZED (
     SELECT head.* FROM served CROSS JOIN LATERAL (
-        SELECT ctid, task_id, score, job_id, seq FROM ready WHERE ready.lane_id = served.id
+        SELECT ctid, task_id, score, job_id, seq FROM ready
+        WHERE ready.lane_id = served.id AND ready.seq >= served.seq
         ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) head
     ORDER BY head.score, head.job_id, head.task_id LIMIT %(limit)s
@@ -40,5 +44,6 @@ WITH served AS MATERIALIZED (
         retry_count, max_retries, loss_count, lane_id, seq, score, job_id
     FROM running
 )
-SELECT id, job_id, name, kind, payload, attempt, fencing_token, timeout_seconds, started_at
+SELECT id, job_id, name, kind, payload, attempt, fencing_token, timeout_seconds, started_at,
+    lane_id, seq
 FROM running ORDER BY score, job_id, id

@@ -1,15 +1,12 @@
--- queued -> pending: puts back what is less urgent than the head of what waits in its lane, so
--- that the latter is promoted first.
+-- queued -> pending: puts back, from these lanes, what is less urgent than the score given for each,
+-- so that what waits there with that score is promoted first.
 WITH picked AS MATERIALIZED (
-    SELECT overtaken.* FROM unnest(%(lanes)s::bigint[]) AS lane (id)
-    CROSS JOIN LATERAL (
-        SELECT score, job_id, task_id FROM waiting WHERE waiting.lane_id = lane.id
-        ORDER BY score, job_id, task_id LIMIT 1
-    ) head
+    SELECT overtaken.* FROM unnest(
+        %(lanes)b::bigint[], %(scores)b::bigint[], %(seqs)b::bigint[]
+    ) AS lane (id, score, seq)
     CROSS JOIN LATERAL (
         SELECT ctid, task_id, lane_id, score, job_id FROM ready
-        WHERE ready.lane_id = lane.id
-            AND (ready.score, ready.job_id, ready.task_id) > (head.score, head.job_id, head.task_id)
+        WHERE ready.lane_id = lane.id AND ready.seq >= lane.seq AND ready.score > lane.score
         FOR UPDATE SKIP LOCKED
     ) overtaken
 ), moved AS (
@@ -17,6 +14,8 @@ WITH picked AS MATERIALIZED (
 ), waiting AS (
     INSERT INTO waiting (task_id, lane_id, score, job_id)
     SELECT task_id, lane_id, score, job_id FROM picked
+), updated AS (
+    UPDATE tasks SET status = 'pending', updated_at = statement_timestamp()
+    WHERE id = ANY (ARRAY(SELECT task_id FROM picked))
 )
-UPDATE tasks SET status = 'pending', updated_at = statement_timestamp()
-WHERE id = ANY (ARRAY(SELECT task_id FROM picked))
+SELECT lane_id, count(*) FROM picked GROUP BY lane_id

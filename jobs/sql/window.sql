@@ -1,23 +1,44 @@
--- For each lane that a live worker serves: how many slots serve it, how many tasks stand ready
--- in it, and whether its most urgent waiting task comes before one of those.
+-- For each lane that a live worker serves: how many slots serve it, how many tasks stand ready in
+-- it and from which dispatch sequence on, the score of the last of them, and that of the head of
+-- what waits. Reads both indexes from the marks on.
 SELECT
     lane.id,
-    sum(worker.slots),
-    (SELECT count(*) FROM ready WHERE ready.lane_id = lane.id),
-    coalesce((
-        SELECT (head.score, head.job_id, head.task_id) < (tail.score, tail.job_id, tail.task_id)
-        FROM (
-            SELECT score, job_id, task_id FROM waiting
-            WHERE waiting.lane_id = lane.id ORDER BY score, job_id, task_id LIMIT 1
-        ) head, (
-            SELECT score, job_id, task_id FROM ready
-            WHERE ready.lane_id = lane.id ORDER BY seq DESC LIMIT 1
-        ) tail
-    ), false)
-FROM lanes lane
-JOIN workers worker
-    ON lane.requires <@ worker.capabilities
-    AND (worker.queues = '{}' OR lane.queue = ANY (worker.queues))
-WHERE worker.state = 'online'
-    AND worker.last_heartbeat > statement_timestamp() - make_interval(secs => %(lease_seconds)s)
-GROUP BY lane.id
+    lane.slots,
+    window_.ready,
+    coalesce(window_.first_seq, dispatch.last_value),
+    (
+        SELECT score FROM ready WHERE ready.lane_id = lane.id AND seq >= window_.first_seq
+        ORDER BY seq DESC LIMIT 1
+    ),
+    (
+        SELECT score FROM waiting
+        WHERE waiting.lane_id = lane.id
+            AND (score, job_id, task_id) > (lane.score, lane.job_id, lane.task_id)
+        ORDER BY score, job_id, task_id LIMIT 1
+    )
+FROM (
+    SELECT
+        lanes.id,
+        sum(worker.slots) AS slots,
+        coalesce(min(mark.seq), -9223372036854775808) AS seq,
+        coalesce(min(mark.score), -9223372036854775808) AS score,
+        coalesce(min(mark.job_id), 0) AS job_id,
+        coalesce(min(mark.task_id), 0) AS task_id
+    FROM lanes
+    JOIN workers worker
+        ON lanes.requires <@ worker.capabilities
+        AND (worker.queues = '{}' OR lanes.queue = ANY (worker.queues))
+    LEFT JOIN unnest(
+        %(lanes)b::bigint[], %(seqs)b::bigint[],
+        %(scores)b::bigint[], %(job_ids)b::bigint[], %(task_ids)b::bigint[]
+    ) AS mark (lane_id, seq, score, job_id, task_id) ON mark.lane_id = lanes.id
+    WHERE worker.state = 'online'
+        AND worker.last_heartbeat > statement_timestamp() - make_interval(secs => %(lease_seconds)s)
+    GROUP BY lanes.id
+) lane
+CROSS JOIN dispatch_sequence dispatch
+CROSS JOIN LATERAL (
+    SELECT count(*) AS ready, min(seq) AS first_seq FROM (
+        SELECT seq FROM ready WHERE ready.lane_id = lane.id AND seq >= lane.seq ORDER BY seq
+    ) found
+) window_

@@ -126,9 +126,9 @@ def test_only_what_is_less_urgent_than_the_head_is_recalled():
     low, high = submit(shell("low", priority=1), shell("high", priority=9))
     register()
     promote()
-    submit(shell("between", priority=5))
+    (between,) = submit(shell("between", priority=5))
 
-    assert queue.recall([low.lane_id]) == 1
+    assert queue.recall({low.lane_id: (between.score, 0)}) == {low.lane_id: 1}
 
     assert (status_of(low.pk), narrow_tables_of(low.pk)) == (Status.PENDING, ["Waiting"])
     assert (status_of(high.pk), narrow_tables_of(high.pk)) == (Status.QUEUED, ["Ready"])
@@ -396,8 +396,8 @@ def test_every_transition_made_is_one_the_state_machine_knows(django_capture_on_
         promote()
         tasks = claim(worker, 1)
         queue.report([ended(task, outcome) for task in tasks])
-    submit(shell("urgent", priority=9))
-    assert queue.recall([Lane.objects.get().pk])
+    (urgent,) = submit(shell("urgent", priority=9))
+    assert queue.recall({urgent.lane_id: (urgent.score, 0)})
     queue.cancel(Task.objects.live().values_list("pk", flat=True))
     queue.retry(Task.objects.ended().values_list("pk", flat=True))
 

@@ -134,6 +134,7 @@ def test_concurrent_claims_share_the_work_and_never_a_task():
 @pytest.mark.django_db(transaction=True)
 def test_cancel_finds_a_task_that_promotion_and_claims_keep_moving():
     tasks = submit(*["true"] * 60)
+    lane = Lane.objects.get().pk
     worker = register(slots=5)
     stop = threading.Event()
 
@@ -142,7 +143,7 @@ def test_cancel_finds_a_task_that_promotion_and_claims_keep_moving():
             promote()
             for task in claim(worker, 3):
                 queue.report([ended(task, "released")])
-            queue.recall([Lane.objects.get().pk])
+            queue.recall({lane: (-(2**62), 0)})
         connections.close_all()
 
     threads = [threading.Thread(target=churn) for _ in range(2)]

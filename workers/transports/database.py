@@ -11,6 +11,7 @@ from django.db import connection
 from dtsproject import wakeups
 from dtsproject.errors import Unreachable
 from jobs import logs, queue
+from jobs.marks import Marks
 from jobs.specs import Claimed, Ending, LogPart
 from workers import registry
 from workers.registry import Beat, Registration
@@ -38,6 +39,7 @@ class DatabaseTransport:
     boot_id: UUID
 
     def __init__(self) -> None:
+        self.marks = Marks()
         self.listener = wakeups.Listener(wakeups.READY, wakeups.CANCELLED)
 
     @reaching
@@ -47,7 +49,9 @@ class DatabaseTransport:
 
     @reaching
     def claim(self, limit: int) -> list[Claimed]:
-        return queue.claim(worker_id=self.worker_id, boot_id=self.boot_id, limit=limit)
+        return queue.claim(
+            worker_id=self.worker_id, boot_id=self.boot_id, limit=limit, marks=self.marks
+        )
 
     @reaching
     def heartbeat(self, held: Mapping[int, int], *, draining: bool) -> Beat:
@@ -70,4 +74,4 @@ class DatabaseTransport:
         return self.listener.fileno()
 
     def heard(self) -> bool:
-        return wakeups.CANCELLED in self.listener.heard()
+        return any(channel == wakeups.CANCELLED for channel, _ in self.listener.heard())

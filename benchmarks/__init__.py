@@ -1,0 +1,1 @@
+"""DTS beside other queues and beside bare SQL, on one PostgreSQL: `make bench`."""

@@ -1,0 +1,24 @@
+"""The benchmarks, in the order of the report: each module's `run(bench)` returns a Section."""
+
+from collections.abc import Callable
+
+from benchmarks.bench import Bench
+from benchmarks.suite import (
+    bloat,
+    drain,
+    enqueue,
+    history,
+    http,
+    latency,
+    memory,
+    policy,
+    queries,
+    shell,
+    wal,
+)
+from benchmarks.tables import Section
+
+MODULES = [drain, latency, shell, enqueue, bloat, history, wal, memory, http, queries, policy]
+SUITE: dict[str, Callable[[Bench], Section]] = {
+    module.__name__.rpartition(".")[2]: module.run for module in MODULES
+}

@@ -55,6 +55,11 @@ lint: $(VENV)/installed-dev ## Check style, types, settings and migrations
 test: lint ## All checks and all tests
 	$(BIN)/python -m pytest
 
+.PHONY: bench
+bench: $(VENV)/installed-dev ## Measure DTS beside rivals; NAME=drain QUICK=1 WRITE=1 PEERS= N= MINUTES=
+	@$(BIN)/python -m benchmarks $(NAME) $(if $(QUICK),--quick) $(if $(WRITE),--write) \
+		$(if $(PEERS),--peers $(PEERS)) $(if $(N),--n $(N)) $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: up
 up: ## Start everything in containers, as the README says
 	@test -f .env || cp .env.example .env

@@ -11,9 +11,9 @@ from benchmarks.tables import Section, Table, middle
 
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 METHOD = (
-    "During the drain the resident set of one of the two workers and of each process it started "
-    "is read again and again from /proc; the peak. Shared pages count in each process that has "
-    "them."
+    "During the drain the resident set of the two workers and of each process they started is "
+    "read again and again from /proc; the peak of the largest of each kind. Shared pages count in "
+    "each process that has them."
 )
 PARTS = {"run_scheduler": "scheduler", "guard": "guard"}
 
@@ -24,7 +24,7 @@ def run(bench: Bench) -> Section:
         peaks: dict[str, float] = {}
 
         def note(workers: list) -> None:
-            for part, megabytes in resident(workers[0].pid).items():
+            for part, megabytes in resident({worker.pid for worker in workers}).items():
                 peaks[part] = max(peaks.get(part, 0.0), megabytes)
 
         bench.submit(peer, name, "bulk", tasks, "noop")
@@ -40,8 +40,8 @@ def run(bench: Bench) -> Section:
     return Section("memory", "Resident memory in a drain", METHOD, [table])
 
 
-def resident(root: int) -> dict[str, float]:
-    """Megabytes of each kind of process among `root` and what descends from it."""
+def resident(roots: set[int]) -> dict[str, float]:
+    """Megabytes of the largest process of each kind among `roots` and what descends from them."""
     found: dict[str, float] = {}
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -51,18 +51,18 @@ def resident(root: int) -> dict[str, float]:
             parents[int(folder.name)] = int(stat[1])
     for pid in parents:
         with contextlib.suppress(OSError, IndexError):
-            if not descends(pid, root, parents):
+            if not descends(pid, roots, parents):
                 continue
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             part = next((name for word, name in PARTS.items() if word in command), "worker")
-            found[part] = found.get(part, 0.0) + pages * PAGE_MB
+            found[part] = max(found.get(part, 0.0), pages * PAGE_MB)
     return found
 
 
-def descends(pid: int, root: int, parents: dict[int, int]) -> bool:
+def descends(pid: int, roots: set[int], parents: dict[int, int]) -> bool:
     while pid in parents:
-        if pid == root:
+        if pid in roots:
             return True
         pid = parents[pid]
     return False

@@ -4,6 +4,7 @@ DTS_HOME names a checkout of DTS with its .venv; by default the one this file is
 runs with everything out of the box, but for `--executor inline` where the tasks are functions.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -114,8 +115,13 @@ def pace(seconds, step):
 
 
 def worker(profile):
-    """A worker in this process, and a scheduler beside it (any number of those may run)."""
-    subprocess.Popen(manage("run_scheduler"))
+    """A worker in this process; the first one also starts the scheduler."""
+    lock = os.open(f"{os.path.dirname(benchlib.MARK)}/dts-scheduler", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        subprocess.Popen(manage("run_scheduler"), pass_fds=[lock])
+    except BlockingIOError:
+        pass
     django()
     from django.core.management import call_command
 

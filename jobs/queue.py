@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
+from psycopg import Cursor
 from psycopg.types.json import Jsonb
 
 from dtsproject import wakeups
@@ -203,20 +204,7 @@ def claim(
     `marks` are the caller's, kept from claim to claim; without, each looks from the head.
     """
     marks = marks or Marks()
-    starts = marks.begin()
-    parameters = {
-        "worker_id": worker_id,
-        "boot_id": boot_id,
-        "limit": limit,
-        "lanes": list(starts),
-        "seqs": [seq for (seq,) in starts.values()],
-        # The guard enforces the timeout; recovery steps in only after kill and report had time.
-        "grace_seconds": conf().kill_grace_seconds + conf().lease_seconds,
-    }
-    rows = statements.rows("claim", parameters)
-    # Not the last but the first of a lane: what others hold locked between may come back.
-    marks.end({lane: (seq,) for *_, lane, seq in sorted(rows, key=itemgetter(-1), reverse=True)})
-    return [Claimed._make(row[:-2]) for row in rows]
+    return _claimed(_claim(worker_id, boot_id, limit, marks).fetchall(), marks)
 
 
 def report(
@@ -230,23 +218,63 @@ def report(
     Returns the state each task was moved to, or was moved to by the same report before. A task
     not in it was no longer held under the token reported: nothing of it changed.
     """
+    return _reported(endings, _end(endings, worker_id, proven).fetchall(), worker_id)
+
+
+def report_and_claim(
+    endings: Sequence[Ending], *, worker_id: int, boot_id: UUID, limit: int, marks: Marks
+) -> tuple[dict[int, str], list[Claimed]]:
+    """`report` and `claim` in one round trip and one commit."""
+    with statements.pipeline():
+        ended = _end(endings, worker_id, proven=True)
+        claimed = _claim(worker_id, boot_id, limit, marks)
+    states = _reported(endings, ended.fetchall(), worker_id)
+    return states, _claimed(claimed.fetchall(), marks)
+
+
+def _claim(worker_id: int, boot_id: UUID, limit: int, marks: Marks) -> Cursor:
+    starts = marks.begin()
+    parameters = {
+        "worker_id": worker_id,
+        "boot_id": boot_id,
+        "limit": limit,
+        "lanes": list(starts),
+        "seqs": [seq for (seq,) in starts.values()],
+        # The guard enforces the timeout; recovery steps in only after kill and report had time.
+        "grace_seconds": conf().kill_grace_seconds + conf().lease_seconds,
+    }
+    return statements.execute("claim", parameters)
+
+
+def _claimed(rows: Sequence[tuple], marks: Marks) -> list[Claimed]:
+    # Not the last but the first of a lane: what others hold locked between may come back.
+    marks.end({lane: (seq,) for *_, lane, seq in sorted(rows, key=itemgetter(-1), reverse=True)})
+    return [Claimed._make(row[:-2]) for row in rows]
+
+
+def _end(endings: Sequence[Ending], worker_id: int | None, proven: bool) -> Cursor:
     # In order of task id: that is the order in which leases are locked.
-    endings = sorted(endings, key=itemgetter(0))
-    columns = dict(zip(Ending._fields, map(list, zip(*endings, strict=True)), strict=True))
+    sent = columns(Ending._fields, sorted(endings, key=itemgetter(0)))
     for name, default in Ending._field_defaults.items():
         # A column of nothing but its default goes as an empty one: end.sql fills it up again.
-        if columns[name].count(default) == len(endings):
-            columns[name] = []
+        if sent[name].count(default) == len(endings):
+            sent[name] = []
     dts = conf()
     parameters = {
-        **columns,
+        **sent,
         "worker_id": worker_id,
         "proven": proven,
         "max_losses": dts.max_losses,
         "backoff_base_seconds": dts.backoff_base_seconds,
         "backoff_ceiling_seconds": dts.backoff_ceiling_seconds,
     }
-    states = dict(statements.rows("end", parameters))
+    return statements.execute("end", parameters)
+
+
+def _reported(
+    endings: Sequence[Ending], rows: Sequence[tuple], worker_id: int | None
+) -> dict[int, str]:
+    states = dict(rows)
     if Status.QUEUED in states.values():
         wakeups.notify(wakeups.READY)
     if Status.PENDING in states.values():

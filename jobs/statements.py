@@ -6,7 +6,8 @@ one step hands rows to the next, ARRAY(...) hides their number from the planner,
 expects few and looks each up by index, instead of joining the whole backlog for a guess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,3 +42,11 @@ def execute(name: str, parameters: Mapping[str, Any]) -> psycopg.Cursor:
         return psycopg.Cursor(connection.connection).execute(
             text(name), parameters, prepare=True, binary=True
         )
+
+
+@contextmanager
+def pipeline() -> Iterator[None]:
+    """Sends what is executed within it at once; outside a transaction, all of it is one."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield

@@ -56,6 +56,7 @@ class Scheduler(Loop):
         self.full_tick = conf().promote_batch
         self.windows: dict[int, Window] = {}
         self.waiting_marks, self.ready_marks = Marks(), Marks()
+        self._chores_at = 0.0
         self._settled_up_to: int | None = None
 
     def hear(self) -> None:
@@ -65,13 +66,20 @@ class Scheduler(Loop):
 
     def tick(self) -> int:
         promoted = self.promote()
+        now = time.monotonic()
+        if now < self._chores_at:
+            return promoted
+        self._chores_at = now + conf().scheduler_interval_seconds / 2
+        return promoted + self._chores()
+
+    def _chores(self) -> int:
         due = queue.bring_due(batch=conf().promote_batch)
         if due:
             self.waiting_marks.forget()
         settled, self._settled_up_to = queue.settle(
             after=self._settled_up_to or 0, limit=SETTLED_AT_ONCE
         )
-        return promoted + due + settled
+        return due + settled
 
     def promote(self) -> int:
         """Fills the window of every lane that a live worker serves. Returns tasks promoted."""
@@ -109,7 +117,7 @@ class Scheduler(Loop):
             size = window.resize(lane.slots, lane.ready, now)
             room = size - lane.ready + recalled.get(lane.id, 0)
             window.at, window.left_ready = now, max(lane.ready, size)
-            hurry |= size > 2 * lane.slots
+            hurry |= size > 2 * lane.slots or (lane.ready == 0 and lane.head_score is not None)
             if room > 0 and lane.head_score is not None:
                 rooms[lane.id] = room
         self.interval_seconds = HURRIED_SECONDS if hurry else conf().scheduler_interval_seconds

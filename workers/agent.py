@@ -115,24 +115,34 @@ class Agent(Loop):
             self.heartbeat.wake()
 
     def tick(self) -> int:
-        moved = self.deliver() + self.claim() + self.runner.work()
+        moved = self.exchange() + self.runner.work()
         if self.draining:
             self._drain()
         return moved
 
-    def deliver(self) -> int:
-        """Sends output, then the endings whose output it was. Returns how many endings."""
-        endings = self.runner.endings(REPORTED_AT_ONCE)
+    def exchange(self) -> int:
+        """Reports what has ended, its output first, and claims what there is room for."""
+        endings, room = self.runner.endings(REPORTED_AT_ONCE), self._room()
         if endings or time.monotonic() - self._output_at > OUTPUT_SECONDS:
             self._send_output()
-        if not endings:
+        if not endings and not room:
             return 0
-        states = self.transport.report(endings)
+        asked_at = boottime()
+        states, tasks = self.transport.exchange(endings, room)
         self.runner.forget(endings)
         for ending in endings:
             if ending.error or ending.task_id not in states:
                 self._log_ending(ending, states.get(ending.task_id, "lease_lost"))
-        return len(endings)
+        if boottime() < lease_end(asked_at):
+            self.runner.add(tasks)
+        else:
+            # Too old to start anything from: the next heartbeats do not name it, so it goes back.
+            log.warning("claim_too_slow", tasks=[task.task_id for task in tasks])
+        return len(endings) + len(tasks)
+
+    def _room(self) -> int:
+        may_claim = self.state == State.ONLINE and not self.draining
+        return max(0, self.runner.room()) if may_claim else 0
 
     def _send_output(self) -> None:
         self._output_at = time.monotonic()
@@ -145,19 +155,6 @@ class Agent(Loop):
         log.info(
             "task_ended", task=ending.task_id, outcome=outcome, state=state, error=ending.error
         )
-
-    def claim(self) -> int:
-        room = self.runner.room()
-        if room <= 0 or self.draining or self.state != State.ONLINE:
-            return 0
-        asked_at = boottime()
-        tasks = self.transport.claim(room)
-        if boottime() >= lease_end(asked_at):
-            # Too old to start anything from: the next heartbeats do not name it, so it goes back.
-            log.warning("claim_too_slow", tasks=[task.task_id for task in tasks])
-            return 0
-        self.runner.add(tasks)
-        return len(tasks)
 
     def drain(self) -> None:
         """Claims nothing more; what runs has `drain_seconds` to finish, then is released."""

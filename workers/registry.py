@@ -14,6 +14,7 @@ from django.db import models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Value, When
 from django.db.models.functions import Now
 
+from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from jobs import queue
@@ -82,6 +83,7 @@ def register(registration: Registration) -> Worker:
         if not created and worker.boot_id != registration.boot_id:
             _replace(worker, registration, given)
     worker.refresh_from_db()
+    wakeups.notify(wakeups.SUBMITTED)
     return worker
 
 

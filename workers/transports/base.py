@@ -16,14 +16,16 @@ class Transport(Protocol):
     def register(self, registration: Registration) -> None:
         """Announces the worker. Raises NameTaken."""
 
-    def claim(self, limit: int) -> list[Claimed]:
-        """Leases up to `limit` tasks to the worker."""
+    def exchange(
+        self, endings: Sequence[Ending], limit: int
+    ) -> tuple[dict[int, str], list[Claimed]]:
+        """Reports ended attempts and leases up to `limit` tasks to the worker.
+
+        Answers each reported task's new state (one missing was not held), and what was claimed.
+        """
 
     def heartbeat(self, held: Mapping[int, int], *, draining: bool) -> Beat:
         """Renews the leases in `held` ({task id: fencing token}). Raises Superseded."""
-
-    def report(self, endings: Sequence[Ending]) -> dict[int, str]:
-        """Reports ended attempts; answers each task's new state. One missing was not held."""
 
     def log(self, parts: Sequence[LogPart]) -> None:
         """Stores output of tasks the worker holds."""

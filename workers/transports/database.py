@@ -48,18 +48,21 @@ class DatabaseTransport:
         self.boot_id = registration.boot_id
 
     @reaching
-    def claim(self, limit: int) -> list[Claimed]:
-        return queue.claim(
-            worker_id=self.worker_id, boot_id=self.boot_id, limit=limit, marks=self.marks
+    def exchange(
+        self, endings: Sequence[Ending], limit: int
+    ) -> tuple[dict[int, str], list[Claimed]]:
+        worker_id, boot_id, marks = self.worker_id, self.boot_id, self.marks
+        if not endings:
+            return {}, queue.claim(worker_id=worker_id, boot_id=boot_id, limit=limit, marks=marks)
+        if not limit:
+            return queue.report(endings, worker_id=worker_id), []
+        return queue.report_and_claim(
+            endings, worker_id=worker_id, boot_id=boot_id, limit=limit, marks=marks
         )
 
     @reaching
     def heartbeat(self, held: Mapping[int, int], *, draining: bool) -> Beat:
         return registry.heartbeat(self.worker_id, self.boot_id, held, draining=draining)
-
-    @reaching
-    def report(self, endings: Sequence[Ending]) -> dict[int, str]:
-        return queue.report(endings, worker_id=self.worker_id)
 
     @reaching
     def log(self, parts: Sequence[LogPart]) -> None:

@@ -100,7 +100,9 @@ DATABASES = {
         "PORT": _database.pop("port", ""),
         "OPTIONS": {
             "connect_timeout": 5,
-            # For what is prepared (jobs/statements.py); all else is planned as it comes.
+            # For what is prepared (jobs/statements.py); all else is planned as it comes. Django
+            # switches preparing off unless there is a threshold.
+            "prepare_threshold": 5,
             "options": "-c plan_cache_mode=force_generic_plan",
             **_database,
         },

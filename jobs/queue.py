@@ -6,15 +6,16 @@ order of task id (those that do not wait, SKIP LOCKED, in any order), then wide 
 are the database's.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from operator import itemgetter
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
 from psycopg import Cursor
-from psycopg.types.json import Jsonb
 
 from dtsproject import wakeups
 from dtsproject.conf import conf, load
@@ -27,7 +28,7 @@ from jobs.states import Outcome, Status
 
 MAX_LANES = 200
 HEAD = (-(2**63), 0, 0)  # before any key of `waiting`
-SUBMIT_BATCH = 5_000
+SUBMIT_BATCH = 2_000
 
 
 class TooManyLanes(Refusal):
@@ -43,65 +44,101 @@ class WrongState(Refusal):
 
 def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
     """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
-    with transaction.atomic():
-        job = Job.objects.create(
-            name=spec.name, queue=spec.queue, labels=spec.labels, submitted_by=submitted_by
-        )
-        lanes = lanes_for(spec)
-        scores = []
-        for start in range(0, len(spec.tasks), SUBMIT_BATCH):
-            batch = spec.tasks[start : start + SUBMIT_BATCH]
-            parameters = _submit_parameters(job, lanes, batch)
-            scores.append(min(parameters["score"]))
-            statements.rows("submit", parameters)
-    wakeups.notify(wakeups.SUBMITTED, str(min(scores)))
+    job, scores, missing = _store(spec, submitted_by)
+    if missing:
+        _make_lanes(spec.queue, missing)
+        job, scores, _ = _store(spec, submitted_by)
+    wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
     return job
 
 
-def lanes_for(spec: JobSpec) -> dict[tuple[str, ...], int]:
-    """The id of the lane for each distinct set of requirements in the job, made as needed."""
-    wanted = {tuple(sorted(set(task.requires))) for task in spec.tasks}
-    known = {tuple(lane.requires): lane.pk for lane in Lane.objects.filter(queue=spec.queue)}
-    for requires in sorted(wanted - known.keys()):
-        if Lane.objects.count() >= MAX_LANES:
-            raise TooManyLanes(
-                f"{MAX_LANES} combinations of queue and requirements exist already; "
-                f"use one of them instead of {spec.queue} {' '.join(requires)}"
+def _store(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores", list[tuple[str, ...]]]:
+    """The stored job and its tasks' scores; or, nothing being stored, the lanes it lacks."""
+    with statements.transaction() as rollback:
+        job, lanes = _begin_job(spec, submitted_by)
+        scores = Scores(load(conf().policy), job)
+        missing = sorted({lane_key(task.requires) for task in spec.tasks} - lanes.keys())
+        if missing:
+            raise rollback
+        # Each batch is stored while the next is made ready.
+        for start in range(0, len(spec.tasks), SUBMIT_BATCH):
+            batch = spec.tasks[start : start + SUBMIT_BATCH]
+            statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
+    return job, scores, missing
+
+
+def _begin_job(spec: JobSpec, submitted_by: str) -> tuple[Job, dict[tuple[str, ...], int]]:
+    """The job's row, and the id of each lane that its queue has, by what it requires."""
+    given = {"name": spec.name, "queue": spec.queue, "submitted_by": submitted_by}
+    rows = statements.rows("begin_job", {**given, "labels": json.dumps(spec.labels)})
+    (job_id, created_at, _, _), *_ = rows
+    job = Job(pk=job_id, labels=spec.labels, created_at=created_at, **given)
+    return job, {tuple(requires): lane for _, _, lane, requires in rows if lane is not None}
+
+
+def lane_key(requires: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(requires))) if requires else ()
+
+
+def _make_lanes(queue: str, missing: Sequence[tuple[str, ...]]) -> None:
+    if Lane.objects.count() + len(missing) > MAX_LANES:
+        raise TooManyLanes(
+            f"There may be {MAX_LANES} combinations of queue and requirements; use one that "
+            f"exists instead of {queue} {' '.join(missing[0])}"
+        )
+    for requires in missing:
+        Lane.objects.get_or_create(queue=queue, requires=list(requires))
+
+
+class Scores(dict):
+    """The policy's score of each kind of task in a job, asked for once."""
+
+    def __init__(self, policy: Any, job: Job) -> None:
+        super().__init__()
+        self.policy = policy
+        self.job = job
+
+    def __missing__(self, key: tuple[int, datetime | None, str, str]) -> int:
+        priority, run_after, name, kind = key
+        available_at = max(self.job.created_at, run_after or self.job.created_at)
+        self[key] = score = self.policy.score(
+            Candidate(
+                priority=priority,
+                available_at_us=int(available_at.timestamp() * 1_000_000),
+                queue=self.job.queue,
+                name=name,
+                kind=kind,
             )
-        lane, _ = Lane.objects.get_or_create(queue=spec.queue, requires=list(requires))
-        known[requires] = lane.pk
-    return known
+        )
+        return score
 
 
 def _submit_parameters(
-    job: Job, lanes: Mapping[tuple[str, ...], int], tasks: Sequence[TaskSpec]
+    job: Job, lanes: Mapping[tuple[str, ...], int], tasks: Sequence[TaskSpec], scores: Scores
 ) -> dict:
-    policy = load(conf().policy)
+    sent = columns(TaskSpec._fields, tasks)
+    keys = zip(sent["priority"], sent["run_after"], sent["name"], sent["kind"], strict=True)
     return {
         "job_id": job.pk,
         "queue": job.queue,
         "created_at": job.created_at,
-        "name": [task.name for task in tasks],
-        "kind": [task.kind for task in tasks],
-        "payload": [Jsonb(task.payload) for task in tasks],
-        "priority": [task.priority for task in tasks],
-        "run_after": [task.run_after for task in tasks],
-        "timeout_seconds": [task.timeout_seconds for task in tasks],
-        "max_retries": [task.max_retries for task in tasks],
-        "lane_id": [lanes[tuple(sorted(set(task.requires)))] for task in tasks],
-        "score": [policy.score(_candidate(job, task)) for task in tasks],
+        "payload": list(map(json.dumps, sent["payload"])),
+        "score": [scores[key] for key in keys],
+        **alike("lane_id", [lanes[lane_key(requires)] for requires in sent["requires"]]),
+        **alike("name", sent["name"]),
+        **alike("kind", sent["kind"]),
+        **alike("priority", sent["priority"]),
+        **alike("run_after", sent["run_after"]),
+        **alike("timeout_seconds", sent["timeout_seconds"]),
+        **alike("max_retries", sent["max_retries"]),
     }
 
 
-def _candidate(job: Job, task: TaskSpec) -> Candidate:
-    available_at = max(job.created_at, task.run_after or job.created_at)
-    return Candidate(
-        priority=task.priority,
-        available_at_us=int(available_at.timestamp() * 1_000_000),
-        queue=job.queue,
-        name=task.name,
-        kind=task.kind,
-    )
+def alike(name: str, column: list) -> dict[str, Any]:
+    """A column as two parameters: one value if all are that, else an array."""
+    if column.count(column[0]) == len(column):
+        return {name: [], f"all_{name}": column[0]}
+    return {name: column, f"all_{name}": None}
 
 
 def cancel(task_ids: Iterable[int]) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """Plain values that go into the queue and come out of it.
 
-The two that come by the hundred are tuples, which cost a fifth of a frozen dataclass to make.
+Those that come by the hundred are tuples, which cost a fifth of a frozen dataclass to make.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from jobs.states import Kind, Outcome
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskSpec:
+class TaskSpec(NamedTuple):
     """A task as its client describes it: `payload` is {"cmd": ...} or {"function": ...}."""
 
     payload: dict[str, Any]

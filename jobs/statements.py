@@ -37,6 +37,8 @@ def changed(name: str, parameters: Mapping[str, Any]) -> int:
 
 def execute(name: str, parameters: Mapping[str, Any]) -> psycopg.Cursor:
     connection.ensure_connection()
+    if connection.queries_logged:  # Django's tests and its debugging count these, too
+        connection.queries_log.append({"sql": name, "time": ""})
     with connection.wrap_database_errors:
         # Not Django's cursor: that one puts the parameters into the text, which cannot be prepared.
         return psycopg.Cursor(connection.connection).execute(
@@ -50,3 +52,13 @@ def pipeline() -> Iterator[None]:
     connection.ensure_connection()
     with connection.wrap_database_errors, connection.connection.pipeline():
         yield
+
+
+@contextmanager
+def transaction() -> Iterator[psycopg.Rollback]:
+    """A pipeline that is one transaction, or a savepoint within Django's, in two round trips.
+
+    Raise what it gives to undo it. The ORM does not work within: its cursors cannot be pipelined.
+    """
+    with pipeline(), connection.connection.transaction() as inner:
+        yield psycopg.Rollback(inner)

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from dtsproject import admin_base
 from dtsproject.bounded import Count
-from jobs import logs, queue
+from jobs import logs, queue, statements
 from jobs.counts import progress
 from jobs.models import Attempt, AuditEvent, Job, LogChunk, Task, Token
 from jobs.specs import LogPart, TaskSpec

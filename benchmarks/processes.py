@@ -25,7 +25,7 @@ class Processes:
         self, command: Sequence[str], environment: Mapping[str, str], *, piped: bool = False
     ) -> subprocess.Popen[str]:
         """Starts the command; what it prints goes to a log of its own, or into a pipe."""
-        tied = lifeline.interrupt_on_parent_exit() if lifeline.kernel_can_tell() else None
+        tied = lifeline.signal_on_parent_exit(signal.SIGINT)
         self._started += 1
         with self.log_of(self._started).open("wb") as log:
             process = subprocess.Popen(

@@ -1,5 +1,7 @@
 """The base of DTS's commands: what is wrong is said in one line, with exit status 2."""
 
+import signal
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -7,6 +9,8 @@ from django.db import OperationalError
 
 from dtsproject.errors import Refusal
 from dtsproject.loop import Loop, stop_on_signals
+
+INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 
 
 class Command(BaseCommand):
@@ -24,6 +28,8 @@ class Command(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         except Refusal as refusal:
             raise CommandError(refusal.detail, returncode=2) from refusal
         except OperationalError as error:

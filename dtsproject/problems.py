@@ -104,7 +104,7 @@ def _from_rest_framework(request: HttpRequest, error: exceptions.APIException) -
 
 
 def _invalid(request: HttpRequest, error: exceptions.ValidationError) -> HttpResponse:
-    errors = list(_flat(error.detail, "#"))
+    errors = list(faults(error.detail, "#"))
     first = errors[0]
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
     return problem(
@@ -117,17 +117,17 @@ def _invalid(request: HttpRequest, error: exceptions.ValidationError) -> HttpRes
     )
 
 
-def _flat(detail: Any, pointer: str) -> Iterator[dict[str, str]]:
+def faults(detail: Any, pointer: str) -> Iterator[dict[str, str]]:
     """The leaves of a ValidationError's detail, each with its JSON pointer (RFC 6901)."""
     if isinstance(detail, Mapping):
         for key, inner in detail.items():
             if key == "non_field_errors":
-                yield from _flat(inner, pointer)
+                yield from faults(inner, pointer)
             else:
-                yield from _flat(inner, f"{pointer}/{escape(key)}")
+                yield from faults(inner, f"{pointer}/{escape(key)}")
     elif isinstance(detail, Sequence) and not isinstance(detail, str):
         for inner in detail:
-            yield from _flat(inner, pointer)
+            yield from faults(inner, pointer)
     else:
         yield {"pointer": pointer, "code": detail.code, "detail": str(detail)}
 

@@ -123,8 +123,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-# Locally files are served from where the packages keep them; elsewhere from STATIC_ROOT.
+# Locally files are served from where the packages keep them.
+STATIC_ROOT = None if LOCAL else BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = LOCAL
 if not LOCAL:
     STORAGES = {

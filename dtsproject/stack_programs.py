@@ -1,12 +1,11 @@
 """The programs of a stack: how each is started, tied to this process, and ended."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dtsproject.embedded import Cluster, lifeline
@@ -50,7 +49,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us: we stop the others in order
-            preexec_fn=_killed_on_parent_exit() if lifeline.kernel_can_tell() else None,
+            preexec_fn=lifeline.signal_on_parent_exit(signal.SIGKILL),
         )
 
     def take_end(self) -> int | None:
@@ -96,17 +95,3 @@ class Database(Program):
 
     def kill(self) -> None:
         """Never: a killed PostgreSQL has to recover; `terminate` waits for its fast shutdown."""
-
-
-def _killed_on_parent_exit() -> Callable[[], None]:
-    """A `preexec_fn` by which the child gets SIGKILL when this process ends.
-
-    SIGINT, as for the database, would not do: a worker would drain, and wait for that database.
-    """
-    interrupted, prctl = lifeline.interrupt_on_parent_exit(), ctypes.CDLL(None).prctl
-
-    def arm() -> None:
-        interrupted()
-        prctl(lifeline.PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    return arm

@@ -78,7 +78,7 @@ class Cluster:
         Returns None if it was running already: it then belongs to whoever started it.
         """
         if lifeline.kernel_can_tell():
-            return self._start(preexec_fn=lifeline.interrupt_on_parent_exit())
+            return self._start(preexec_fn=lifeline.signal_on_parent_exit(signal.SIGINT))
         process = self._start()
         if process:
             lifeline.watch(process.pid, self._pid_file, self.folder.account)

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -21,12 +20,14 @@ def kernel_can_tell() -> bool:
     return sys.platform == "linux" and threading.current_thread() is threading.main_thread()
 
 
-def interrupt_on_parent_exit() -> Callable[[], None]:
-    """A `preexec_fn` by which the child gets SIGINT, a fast shutdown, when this process ends."""
+def signal_on_parent_exit(number: int) -> Callable[[], None] | None:
+    """A `preexec_fn` by which the child gets this signal when this process ends, if one can."""
+    if not kernel_can_tell():
+        return None
     parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
 
     def arm() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+        prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it ended before the line above
             os._exit(1)
 

@@ -11,9 +11,10 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 
+from dtsproject.command import INTERRUPTED
 from dtsproject.command import Command as BaseCommand
 from dtsproject.embedded import lifeline
-from dtsproject.management.commands.stack import INTERRUPTED, refuse_taken_port, whole_number
+from dtsproject.management.commands.stack import refuse_taken_port, whole_number
 from dtsproject.stack_demo import Demo
 
 HOST = "127.0.0.1"
@@ -74,7 +75,7 @@ def running_stack(port: int) -> Iterator[subprocess.Popen[bytes]]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lifeline.interrupt_on_parent_exit() if lifeline.kernel_can_tell() else None,
+            preexec_fn=lifeline.signal_on_parent_exit(signal.SIGINT),
         )
     try:
         yield stack

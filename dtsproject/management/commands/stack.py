@@ -15,6 +15,7 @@ from django.db import connection
 from rich.console import Console
 from rich.text import Text
 
+from dtsproject.command import INTERRUPTED
 from dtsproject.command import Command as BaseCommand
 from dtsproject.conf import conf
 from dtsproject.embedded import Cluster, EmbeddedError
@@ -22,7 +23,6 @@ from dtsproject.stack import Show, Stack
 from dtsproject.stack_programs import Database, Program
 from workers.management.commands.run_worker import slot_count
 
-INTERRUPTED = 128 + signal.SIGINT
 STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red")
 
 

@@ -1,5 +1,4 @@
 import getpass
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,6 @@ from jobs.follow import follow
 from jobs.models import Job, Task
 from jobs.states import Status
 
-INTERRUPTED = 128 + signal.SIGINT
 SHOWN_TASKS = 20
 TASK_OPTIONS = ("priority", "requires", "timeout_seconds", "max_retries")
 JOB_OPTIONS = ("name", "queue")
@@ -46,8 +44,8 @@ class Command(BaseCommand):
         try:
             spec = job_spec(description(options))
         except APIException as error:
-            faults = problems._flat(error.detail, "#")
-            lines = [f"{fault['pointer']}: {fault['detail']}" for fault in faults]
+            found = problems.faults(error.detail, "#")
+            lines = [f"{fault['pointer']}: {fault['detail']}" for fault in found]
             raise CommandError("\n".join(lines), returncode=2) from error
         job = queue.submit(spec, submitted_by=user_name())
         self.stdout.write(str(job.pk))
@@ -60,7 +58,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             where = f"http://{settings.ORCH_HOST}:{settings.ORCH_PORT}/api/v1/jobs/{job.pk}/tasks"
             self.stderr.write(f"job {job.pk} goes on without you; look again: curl {where}")
-            sys.exit(INTERRUPTED)
+            raise
         done = Task.objects.filter(job=job, final_status=Status.DONE).count()
         self.show_ends(job, total, done)
         if done < total:

@@ -122,6 +122,7 @@ class Agent(Loop):
 
     def exchange(self) -> int:
         """Reports what has ended, its output first, and claims what there is room for."""
+        self.runner.give_back_stale()
         endings, room = self.runner.endings(REPORTED_AT_ONCE), self._room()
         if endings or time.monotonic() - self._output_at > OUTPUT_SECONDS:
             self._send_output()

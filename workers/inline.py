@@ -40,7 +40,7 @@ class InlineRunner(Runner):
             ran += 1
             now = time.perf_counter()
         if ran:
-            self.note_duration((now - began_at) / ran)
+            self.note_ends(ran)
         return ran
 
     def _next(self) -> Claimed | None:

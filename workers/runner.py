@@ -6,10 +6,10 @@ talkative task holds up another. The agent asks from its own threads: `add`, `st
 
 import contextlib
 import itertools
-import math
 import os
 import selectors
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +26,11 @@ from workers.processes import Ended, Guard, GuardDied, boottime
 log = structlog.get_logger(__name__)
 
 READ_BYTES = 64 * 1024
-# Enough to bridge a round trip to the server; an urgent task waits no longer than this for a slot.
+# As many tasks are taken in hand as ended within this time: they bridge a round trip to the server.
 IN_HAND_SECONDS = 0.05
 MOST_IN_HAND = 200
+# What is in hand while none of it could start for so long goes back: others may have a free slot.
+STALE_SECONDS = 0.25
 LOG_STREAMS = ("stdout", "stderr")
 
 
@@ -65,7 +67,8 @@ class Runner(threading.Thread):
         self.ended: list[Ending] = []
         self.guard = start_guard()
         self.lease_until = 0.0
-        self.mean_seconds = math.inf  # of recent tasks
+        self._ends: deque[tuple[float, int]] = deque()  # when, and how many tasks
+        self._progress_at = time.monotonic()
         self._held: dict[int, int] = {}
         self._keys = itertools.count(1)
         self._selector = selectors.DefaultSelector()
@@ -78,12 +81,16 @@ class Runner(threading.Thread):
     def room(self) -> int:
         """How many tasks it can take now."""
         with self.lock:
-            ahead = min(MOST_IN_HAND, int(self.slots * IN_HAND_SECONDS / self.mean_seconds))
+            while self._ends and self._ends[0][0] < time.monotonic() - IN_HAND_SECONDS:
+                self._ends.popleft()
+            ahead = min(MOST_IN_HAND, sum(number for _, number in self._ends))
             return self.slots + ahead - self.running - len(self.in_hand)
 
     def add(self, tasks: Iterable[Claimed]) -> None:
         """Runs these tasks in this order, as slots are free; their endings come with `endings`."""
         with self.lock:
+            if not self.in_hand:
+                self._progress_at = time.monotonic()
             for task in tasks:
                 self._held[task.task_id] = task.fencing_token
                 self.in_hand.append(task)
@@ -138,6 +145,12 @@ class Runner(threading.Thread):
             for task in [task for task in self.in_hand if task.task_id in task_ids]:
                 self.in_hand.remove(task)
                 self.ended.append(executor.unstarted(task, reason))
+
+    def give_back_stale(self) -> None:
+        """Gives back what is in hand behind tasks that turned out to be long."""
+        with self.lock:
+            if self.in_hand and time.monotonic() - self._progress_at > STALE_SECONDS:
+                self.give_back({task.task_id for task in self.in_hand}, "released")
 
     def renew(self, until: float) -> None:
         """Lets the guard keep every tree alive until `until` (CLOCK_BOOTTIME seconds)."""
@@ -232,13 +245,12 @@ class Runner(threading.Thread):
         run.is_over = True
         self.running -= 1
         self.ended.append(executor.ending(run.task, ended, run.captured))
-        self.note_duration(ended.duration_seconds)
+        self.note_ends(1)
         self._fill_slots()
 
-    def note_duration(self, seconds: float) -> None:
-        """A mean that leans towards the latest; the first counts whole."""
-        former = seconds if self.mean_seconds == math.inf else self.mean_seconds
-        self.mean_seconds = max(0.8 * former + 0.2 * seconds, 1e-6)
+    def note_ends(self, number: int) -> None:
+        self._progress_at = time.monotonic()
+        self._ends.append((self._progress_at, number))
 
     def _replace_guard(self) -> list[Ended]:
         """Ends what the dead guard left behind, and goes on with a new one."""

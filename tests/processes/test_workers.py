@@ -250,6 +250,36 @@ def test_a_policy_of_a_teams_own_settings_module_changes_the_order(fleet):
     assert fresh(low).started_at < fresh(high).started_at
 
 
+def test_what_is_in_hand_behind_long_tasks_goes_to_a_free_worker(fleet):
+    """Short tasks make a worker take some in hand; long ones must not wait there."""
+    short = submit(*["true"] * 100, name="short")
+    fleet.scheduler()
+    fleet.worker("busy", "--slots", "1")
+    wait_until(lambda: Task.objects.filter(job=short[0].job).ended().count() > 30)
+    long = submit(*["sleep 2"] * 3, name="long")
+    fleet.worker("idle", "--slots", "3")
+
+    wait_until(lambda: finished([*short, *long]), 30)
+
+    last_end = max(fresh(task).completed_at for task in long)
+    assert (last_end - long[0].created_at).total_seconds() < 5.9  # not one after another
+
+
+def test_an_urgent_task_starts_on_the_next_free_slot(fleet):
+    submit(*[shell("sleep 0.5", priority=1)] * 40)
+    fleet.scheduler()
+    fleet.worker("w1", "--slots", "2")
+    wait_until(lambda: Task.objects.ended().count() >= 2)
+
+    (urgent,) = submit(shell("true", priority=50))
+    wait_until(lambda: finished([urgent]))
+
+    before = Task.objects.filter(
+        priority=1, started_at__gt=urgent.created_at, started_at__lt=fresh(urgent).started_at
+    )
+    assert before.count() <= 2  # slots that freed while it was being promoted
+
+
 def test_two_schedulers_and_three_workers_record_each_task_once(fleet, tmp_path):
     tasks = submit(*[shell(f"echo $DTS_TASK_ID >> {tmp_path}/runs")] * 300)
     for _ in range(2):

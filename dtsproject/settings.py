@@ -103,7 +103,8 @@ DATABASES = {
             # For what is prepared (jobs/statements.py); all else is planned as it comes. Django
             # switches preparing off unless there is a threshold.
             "prepare_threshold": 5,
-            "options": "-c plan_cache_mode=force_generic_plan",
+            # Compiling a plan (jit) takes longer than any statement here may.
+            "options": "-c plan_cache_mode=force_generic_plan -c jit=off",
             **_database,
         },
         "CONN_MAX_AGE": 60,

@@ -54,7 +54,7 @@ def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
 
 def _store(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores", list[tuple[str, ...]]]:
     """The stored job and its tasks' scores; or, nothing being stored, the lanes it lacks."""
-    with statements.transaction() as rollback:
+    with statements.transaction(pipelined=len(spec.tasks) > SUBMIT_BATCH) as rollback:
         job, lanes = _begin_job(spec, submitted_by)
         scores = Scores(load(conf().policy), job)
         missing = sorted({lane_key(task.requires) for task in spec.tasks} - lanes.keys())

@@ -7,7 +7,7 @@ expects few and looks each up by index, instead of joining the whole backlog for
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,16 @@ def pipeline() -> Iterator[None]:
 
 
 @contextmanager
-def transaction() -> Iterator[psycopg.Rollback]:
-    """A pipeline that is one transaction, or a savepoint within Django's, in two round trips.
+def transaction(*, pipelined: bool) -> Iterator[psycopg.Rollback]:
+    """A transaction, or a savepoint within Django's. Raise what it gives to undo it.
 
-    Raise what it gives to undo it. The ORM does not work within: its cursors cannot be pipelined.
+    With `pipelined` nothing in it waits for the server: worth its own cost for many statements.
+    The ORM does not work within.
     """
-    with pipeline(), connection.connection.transaction() as inner:
+    connection.ensure_connection()
+    with (
+        connection.wrap_database_errors,
+        connection.connection.pipeline() if pipelined else nullcontext(),
+        connection.connection.transaction() as inner,
+    ):
         yield psycopg.Rollback(inner)

@@ -6,11 +6,9 @@ order of task id (those that do not wait, SKIP LOCKED, in any order), then wide 
 are the database's.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from operator import itemgetter
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -18,21 +16,36 @@ from django.db.models.functions import Now
 from psycopg import Cursor
 
 from dtsproject import wakeups
-from dtsproject.conf import conf, load
+from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from jobs import statements
 from jobs.marks import Marks
-from jobs.models import Attempt, Job, Lane, Lease, Task
-from jobs.specs import Candidate, Claimed, Ending, JobSpec, TaskSpec
+from jobs.models import Attempt, Job, Lease, Task
+from jobs.specs import Claimed, Ending
 from jobs.states import Outcome, Status
+from jobs.submission import TooManyLanes, submit
 
-MAX_LANES = 200
 HEAD = (-(2**63), 0, 0)  # before any key of `waiting`
-SUBMIT_BATCH = 2_000
 
-
-class TooManyLanes(Refusal):
-    status, code, title = 422, "too_many_lanes", "Too many distinct requirements"
+__all__ = [
+    "TooManyLanes",
+    "WrongState",
+    "bring_due",
+    "cancel",
+    "cancel_job",
+    "claim",
+    "expire",
+    "promote",
+    "recall",
+    "recover",
+    "recover_boot",
+    "release_unheld",
+    "report",
+    "report_and_claim",
+    "retry",
+    "settle",
+    "submit",
+]
 
 
 class WrongState(Refusal):
@@ -40,105 +53,6 @@ class WrongState(Refusal):
 
 
 # -- clients ---------------------------------------------------------------------------------
-
-
-def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
-    """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
-    job, scores, missing = _store(spec, submitted_by)
-    if missing:
-        _make_lanes(spec.queue, missing)
-        job, scores, _ = _store(spec, submitted_by)
-    wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
-    return job
-
-
-def _store(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores", list[tuple[str, ...]]]:
-    """The stored job and its tasks' scores; or, nothing being stored, the lanes it lacks."""
-    with statements.transaction(pipelined=len(spec.tasks) > SUBMIT_BATCH) as rollback:
-        job, lanes = _begin_job(spec, submitted_by)
-        scores = Scores(load(conf().policy), job)
-        missing = sorted({lane_key(task.requires) for task in spec.tasks} - lanes.keys())
-        if missing:
-            raise rollback
-        # Each batch is stored while the next is made ready.
-        for start in range(0, len(spec.tasks), SUBMIT_BATCH):
-            batch = spec.tasks[start : start + SUBMIT_BATCH]
-            statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
-    return job, scores, missing
-
-
-def _begin_job(spec: JobSpec, submitted_by: str) -> tuple[Job, dict[tuple[str, ...], int]]:
-    """The job's row, and the id of each lane that its queue has, by what it requires."""
-    given = {"name": spec.name, "queue": spec.queue, "submitted_by": submitted_by}
-    rows = statements.rows("begin_job", {**given, "labels": json.dumps(spec.labels)})
-    (job_id, created_at, _, _), *_ = rows
-    job = Job(pk=job_id, labels=spec.labels, created_at=created_at, **given)
-    return job, {tuple(requires): lane for _, _, lane, requires in rows if lane is not None}
-
-
-def lane_key(requires: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(requires))) if requires else ()
-
-
-def _make_lanes(queue: str, missing: Sequence[tuple[str, ...]]) -> None:
-    if Lane.objects.count() + len(missing) > MAX_LANES:
-        raise TooManyLanes(
-            f"There may be {MAX_LANES} combinations of queue and requirements; use one that "
-            f"exists instead of {queue} {' '.join(missing[0])}"
-        )
-    for requires in missing:
-        Lane.objects.get_or_create(queue=queue, requires=list(requires))
-
-
-class Scores(dict):
-    """The policy's score of each kind of task in a job, asked for once."""
-
-    def __init__(self, policy: Any, job: Job) -> None:
-        super().__init__()
-        self.policy = policy
-        self.job = job
-
-    def __missing__(self, key: tuple[int, datetime | None, str, str]) -> int:
-        priority, run_after, name, kind = key
-        available_at = max(self.job.created_at, run_after or self.job.created_at)
-        self[key] = score = self.policy.score(
-            Candidate(
-                priority=priority,
-                available_at_us=int(available_at.timestamp() * 1_000_000),
-                queue=self.job.queue,
-                name=name,
-                kind=kind,
-            )
-        )
-        return score
-
-
-def _submit_parameters(
-    job: Job, lanes: Mapping[tuple[str, ...], int], tasks: Sequence[TaskSpec], scores: Scores
-) -> dict:
-    sent = columns(TaskSpec._fields, tasks)
-    keys = zip(sent["priority"], sent["run_after"], sent["name"], sent["kind"], strict=True)
-    return {
-        "job_id": job.pk,
-        "queue": job.queue,
-        "created_at": job.created_at,
-        "payload": list(map(json.dumps, sent["payload"])),
-        "score": [scores[key] for key in keys],
-        **alike("lane_id", [lanes[lane_key(requires)] for requires in sent["requires"]]),
-        **alike("name", sent["name"]),
-        **alike("kind", sent["kind"]),
-        **alike("priority", sent["priority"]),
-        **alike("run_after", sent["run_after"]),
-        **alike("timeout_seconds", sent["timeout_seconds"]),
-        **alike("max_retries", sent["max_retries"]),
-    }
-
-
-def alike(name: str, column: list) -> dict[str, Any]:
-    """A column as two parameters: one value if all are that, else an array."""
-    if column.count(column[0]) == len(column):
-        return {name: [], f"all_{name}": column[0]}
-    return {name: column, f"all_{name}": None}
 
 
 def cancel(task_ids: Iterable[int]) -> dict[int, str]:
@@ -190,7 +104,7 @@ def promote(
         "lanes": list(rooms),
         "rooms": list(rooms.values()),
         "batch": batch,
-        **columns(("scores", "job_ids", "task_ids"), starts),
+        **statements.columns(("scores", "job_ids", "task_ids"), starts),
     }
     return {
         lane: (promoted, tuple(last))
@@ -201,14 +115,11 @@ def promote(
 def recall(overtaken: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     """Puts queued tasks back to pending, score kept: of each lane those less urgent than its
     score in `overtaken`, from its dispatch sequence there on. Returns how many of each lane."""
-    parameters = {"lanes": list(overtaken), **columns(("scores", "seqs"), overtaken.values())}
+    parameters = {
+        "lanes": list(overtaken),
+        **statements.columns(("scores", "seqs"), overtaken.values()),
+    }
     return dict(statements.rows("recall", parameters))
-
-
-def columns(names: Sequence[str], rows: Iterable[Sequence]) -> dict[str, list]:
-    """Rows turned into an array for each column."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
 def bring_due(*, batch: int) -> int:
@@ -291,7 +202,7 @@ def _claimed(rows: Sequence[tuple], marks: Marks) -> list[Claimed]:
 
 def _end(endings: Sequence[Ending], worker_id: int | None, proven: bool) -> Cursor:
     # In order of task id: that is the order in which leases are locked.
-    sent = columns(Ending._fields, sorted(endings, key=itemgetter(0)))
+    sent = statements.columns(Ending._fields, sorted(endings, key=itemgetter(0)))
     for name, default in Ending._field_defaults.items():
         # A column of nothing but its default goes as an empty one: end.sql fills it up again.
         if sent[name].count(default) == len(endings):

@@ -6,7 +6,7 @@ one step hands rows to the next, ARRAY(...) hides their number from the planner,
 expects few and looks each up by index, instead of joining the whole backlog for a guess.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -68,3 +68,9 @@ def transaction(*, pipelined: bool) -> Iterator[psycopg.Rollback]:
         connection.connection.transaction() as inner,
     ):
         yield psycopg.Rollback(inner)
+
+
+def columns(names: Sequence[str], rows: Iterable[Sequence]) -> dict[str, list]:
+    """Rows turned into an array for each column."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}

@@ -146,7 +146,7 @@ def look(
     parameters = {
         "lanes": marked,
         "lease_seconds": conf().lease_seconds,
-        **queue.columns(names, keys),
+        **statements.columns(names, keys),
     }
     return list(map(LaneView._make, statements.rows("window", parameters)))
 

@@ -48,13 +48,28 @@ class Ended:
     pid: int | None
     exit_code: int | None
     signal: int | None
-    reason: str | None  # timed_out, cancelled, released, lease_lost, not_started
+    reason: str | None  # timed_out, cancelled, released, lease_lost, not_started, guard_died
     error: str | None
     cpu_seconds: float
     peak_memory_bytes: int | None
     started_at: float
     ended_at: float
     escaped: int
+
+    @classmethod
+    def with_guard(cls, key: int) -> Self:
+        """The end of a task whose guard died, once `Guard.reap_orphans` has killed its tree."""
+        now = boottime()
+        nothing = dict.fromkeys(("pid", "exit_code", "signal", "error", "peak_memory_bytes"))
+        return cls(
+            key=key,
+            reason="guard_died",
+            cpu_seconds=0.0,
+            started_at=now,
+            ended_at=now,
+            escaped=0,
+            **nothing,
+        )
 
     @property
     def duration_seconds(self) -> float:

@@ -21,7 +21,7 @@ from dtsproject.conf import conf
 from jobs.specs import Claimed, Ending, LogPart
 from workers import executor
 from workers.capture import Capture
-from workers.processes import Ended, Guard, GuardDied, boottime
+from workers.processes import Ended, Guard, GuardDied
 
 log = structlog.get_logger(__name__)
 
@@ -261,7 +261,7 @@ class Runner(threading.Thread):
             self.guard = self.start_guard()
             self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
             self.guard.renew(self.lease_until)
-            return [_died_with_guard(key) for key, run in self.runs.items() if not run.is_over]
+            return [Ended.with_guard(key) for key, run in self.runs.items() if not run.is_over]
 
     def _pipe(self, run: Run, name: str) -> int:
         """A new pipe whose reading end is watched here; returns its writing end."""
@@ -275,22 +275,6 @@ class Runner(threading.Thread):
         fd = run.pipes.pop(name)
         self._selector.unregister(fd)
         os.close(fd)
-
-
-def _died_with_guard(key: int) -> Ended:
-    return Ended(
-        key=key,
-        pid=None,
-        exit_code=None,
-        signal=None,
-        reason="guard_died",
-        error=None,
-        cpu_seconds=0.0,
-        peak_memory_bytes=None,
-        started_at=boottime(),
-        ended_at=boottime(),
-        escaped=0,
-    )
 
 
 def _stdin(data: bytes) -> int:

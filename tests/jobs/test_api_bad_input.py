@@ -194,7 +194,7 @@ def test_a_body_that_is_not_json(client, media_type):
 
 
 def test_more_combinations_of_requirements_than_there_may_be(client, monkeypatch):
-    monkeypatch.setattr("jobs.queue.MAX_LANES", 1)
+    monkeypatch.setattr("jobs.submission.MAX_LANES", 1)
     body = {"name": "a", "tasks": [{**JOB["tasks"][0], "requires": [x]} for x in "ab"]}
     problem(client.send("/api/v1/jobs", body), 422, "too_many_lanes")
 

@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from jobs import queue
+from jobs import queue, submission
 from jobs.models import Attempt, Deferred, Job, Lane, Lease, Ready, Task, Waiting
 from jobs.states import TERMINAL, TRANSITIONS, Outcome, Status
 from tests.helpers import claim, ended, promote, register, running, shell, submit
@@ -45,7 +45,7 @@ def test_tasks_keep_the_order_they_were_submitted_in():
 
 @pytest.mark.django_db(transaction=True)
 def test_a_job_is_stored_whole_or_not_at_all(monkeypatch):
-    monkeypatch.setattr(queue, "SUBMIT_BATCH", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
 
     with pytest.raises(IntegrityError):
         submit("stored first", shell("then refused", kind=None))
@@ -68,7 +68,7 @@ def test_a_task_for_later_is_deferred_until_it_is_due():
 
 
 def test_lanes_are_limited_in_number(monkeypatch):
-    monkeypatch.setattr(queue, "MAX_LANES", 2)
+    monkeypatch.setattr(submission, "MAX_LANES", 2)
     submit(shell("true", requires=["a"]), shell("true", requires=["b"]))
 
     with pytest.raises(queue.TooManyLanes, match="combinations of queue"):

@@ -1,0 +1,119 @@
+"""The first verb: a job and its tasks come into being, whole or not at all."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from dtsproject import wakeups
+from dtsproject.conf import conf, load
+from dtsproject.errors import Refusal
+from jobs import statements
+from jobs.models import Job, Lane
+from jobs.specs import Candidate, JobSpec, TaskSpec
+
+MAX_LANES = 200
+BATCH = 2_000
+
+
+class TooManyLanes(Refusal):
+    status, code, title = 422, "too_many_lanes", "Too many distinct requirements"
+
+
+def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
+    """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
+    job, scores, missing = _store(spec, submitted_by)
+    if missing:
+        _make_lanes(spec.queue, missing)
+        job, scores, _ = _store(spec, submitted_by)
+    wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
+    return job
+
+
+def _store(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores", list[tuple[str, ...]]]:
+    """The stored job and its tasks' scores; or, nothing being stored, the lanes it lacks."""
+    with statements.transaction(pipelined=len(spec.tasks) > BATCH) as rollback:
+        job, lanes = _begin_job(spec, submitted_by)
+        scores = Scores(load(conf().policy), job)
+        missing = sorted({lane_key(task.requires) for task in spec.tasks} - lanes.keys())
+        if missing:
+            raise rollback
+        # Each batch is stored while the next is made ready.
+        for start in range(0, len(spec.tasks), BATCH):
+            batch = spec.tasks[start : start + BATCH]
+            statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
+    return job, scores, missing
+
+
+def _begin_job(spec: JobSpec, submitted_by: str) -> tuple[Job, dict[tuple[str, ...], int]]:
+    """The job's row, and the id of each lane that its queue has, by what it requires."""
+    given = {"name": spec.name, "queue": spec.queue, "submitted_by": submitted_by}
+    rows = statements.rows("begin_job", {**given, "labels": json.dumps(spec.labels)})
+    (job_id, created_at, _, _), *_ = rows
+    job = Job(pk=job_id, labels=spec.labels, created_at=created_at, **given)
+    return job, {tuple(requires): lane for _, _, lane, requires in rows if lane is not None}
+
+
+def lane_key(requires: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(requires))) if requires else ()
+
+
+def _make_lanes(queue: str, missing: Sequence[tuple[str, ...]]) -> None:
+    if Lane.objects.count() + len(missing) > MAX_LANES:
+        raise TooManyLanes(
+            f"There may be {MAX_LANES} combinations of queue and requirements; use one that "
+            f"exists instead of {queue} {' '.join(missing[0])}"
+        )
+    for requires in missing:
+        Lane.objects.get_or_create(queue=queue, requires=list(requires))
+
+
+class Scores(dict):
+    """The policy's score of each kind of task in a job, asked for once."""
+
+    def __init__(self, policy: Any, job: Job) -> None:
+        super().__init__()
+        self.policy = policy
+        self.job = job
+
+    def __missing__(self, key: tuple[int, datetime | None, str, str]) -> int:
+        priority, run_after, name, kind = key
+        available_at = max(self.job.created_at, run_after or self.job.created_at)
+        self[key] = score = self.policy.score(
+            Candidate(
+                priority=priority,
+                available_at_us=int(available_at.timestamp() * 1_000_000),
+                queue=self.job.queue,
+                name=name,
+                kind=kind,
+            )
+        )
+        return score
+
+
+def _submit_parameters(
+    job: Job, lanes: Mapping[tuple[str, ...], int], tasks: Sequence[TaskSpec], scores: Scores
+) -> dict:
+    sent = statements.columns(TaskSpec._fields, tasks)
+    keys = zip(sent["priority"], sent["run_after"], sent["name"], sent["kind"], strict=True)
+    return {
+        "job_id": job.pk,
+        "queue": job.queue,
+        "created_at": job.created_at,
+        "payload": list(map(json.dumps, sent["payload"])),
+        "score": [scores[key] for key in keys],
+        **alike("lane_id", [lanes[lane_key(requires)] for requires in sent["requires"]]),
+        **alike("name", sent["name"]),
+        **alike("kind", sent["kind"]),
+        **alike("priority", sent["priority"]),
+        **alike("run_after", sent["run_after"]),
+        **alike("timeout_seconds", sent["timeout_seconds"]),
+        **alike("max_retries", sent["max_retries"]),
+    }
+
+
+def alike(name: str, column: list) -> dict[str, Any]:
+    """A column as two parameters: one value if all are that, else an array."""
+    if column.count(column[0]) == len(column):
+        return {name: [], f"all_{name}": column[0]}
+    return {name: column, f"all_{name}": None}

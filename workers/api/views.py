@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeVar
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Count, OuterRef, QuerySet, Subquery
@@ -86,8 +87,10 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     )
     @action(detail=True, methods=["post"])
     def claim(self, request: Request, pk: int) -> Response:
-        asked = self.from_boot(Claim).validated_data
+        asked = self.checked(Claim).validated_data
         tasks = queue.claim(worker_id=pk, boot_id=asked["boot_id"], limit=asked["limit"])
+        if not tasks:  # nothing to do, or not for this boot
+            self.check_boot(asked["boot_id"])
         return Response({"tasks": [task._asdict() for task in tasks]})
 
     @extend_schema(
@@ -153,13 +156,17 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     def from_boot(self, serializer_class: type[S]) -> S:
         """The valid request of the boot that holds the worker's name. Raises Superseded."""
         serializer = self.checked(serializer_class)
+        self.check_boot(serializer.validated_data["boot_id"])
+        return serializer
+
+    def check_boot(self, given: UUID) -> None:
+        """Raises Superseded, or Http404 where there is no such worker."""
         boots = Worker.objects.filter(pk=self.kwargs["pk"]).values_list("boot_id", flat=True)
         boot_id = boots.first()
         if boot_id is None:
             raise Http404
-        if boot_id != serializer.validated_data["boot_id"]:
+        if boot_id != given:
             raise registry.Superseded("Start the worker again: this boot no longer holds its name")
-        return serializer
 
     # -- for people --------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Database:
         parts = dict(self._parts)
         if name:
             parts["dbname"] = PREFIX + name
-        return psycopg.connect(**parts, autocommit=True)  # type: ignore[arg-type]
+        return psycopg.connect(**parts, autocommit=True)  # type: ignore[arg-type]  # libpq takes any of its options
 
     def create(self, name: str, template: str | None = None) -> str:
         """Makes the database anew, as a copy of `template` if given. Returns its name."""

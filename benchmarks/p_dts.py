@@ -15,7 +15,7 @@ PYTHON = HOME / ".venv" / "bin" / "python"
 JOB_TASKS = 10_000
 
 if Path(sys.prefix) != HOME / ".venv":
-    os.execv(PYTHON, [str(PYTHON), os.path.abspath(__file__), *sys.argv[1:]])  # noqa: S606
+    os.execv(PYTHON, [str(PYTHON), os.path.abspath(__file__), *sys.argv[1:]])  # noqa: S606 - no shell is the point
 
 sys.path[:0] = [str(HOME), *os.environ.get("PYTHONPATH", "").split(":")]
 os.environ["PYTHONPATH"] = ":".join(sys.path[:3])

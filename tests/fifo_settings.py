@@ -1,6 +1,6 @@
 """A team's own settings module that swaps the policy."""
 
-from dtsproject.settings import *  # noqa: F403
+from dtsproject.settings import *  # noqa: F403 - settings are taken over whole
 
 
 class OldestFirst:

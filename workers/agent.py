@@ -14,7 +14,7 @@ import structlog
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal, Unreachable
 from dtsproject.loop import Loop
-from jobs.specs import Ending
+from jobs.specs import Ending, LogPart
 from workers.guard_wire import boottime
 from workers.models import State
 from workers.registry import Registration
@@ -89,6 +89,7 @@ class Agent(Loop):
         )
         self._drain_until = float("inf")
         self._output_at = 0.0
+        self._unsent: list[LogPart] = []
 
     def start(self) -> None:
         """Announces the worker. Raises NameTaken; waits while the server is out of reach."""
@@ -147,8 +148,10 @@ class Agent(Loop):
 
     def _send_output(self) -> None:
         self._output_at = time.monotonic()
-        if parts := self.runner.take_output():
-            self.transport.log(parts)
+        self._unsent += self.runner.take_output()
+        if self._unsent:  # kept until it is stored; a part sent twice is stored once
+            self.transport.log(self._unsent)
+            self._unsent = []
 
     def _log_ending(self, ending: Ending, state: str) -> None:
         """What went well is in the database; a line a task would cost more than the task."""

@@ -1,6 +1,6 @@
 """DTS's settings without what it does for a request: no middleware, no authentication."""
 
-from dtsproject.settings import *  # noqa: F403
+from dtsproject.settings import *  # noqa: F403 - settings are taken over whole
 
 ROOT_URLCONF = "benchmarks.bare.urls"
 MIDDLEWARE = []

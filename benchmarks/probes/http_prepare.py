@@ -11,9 +11,9 @@ import django
 
 django.setup()
 
-from jobs import queue  # noqa: E402
-from jobs.models import Lane, Token  # noqa: E402
-from workers import registry  # noqa: E402
+from jobs import queue  # noqa: E402 - needs django.setup() first
+from jobs.models import Lane, Token  # noqa: E402 - needs django.setup() first
+from workers import registry  # noqa: E402 - needs django.setup() first
 
 tasks = int(sys.argv[1])
 queue.promote({lane.pk: tasks for lane in Lane.objects.all()}, batch=tasks)

@@ -9,10 +9,10 @@ import django
 
 django.setup()
 
-from django.db import connection  # noqa: E402
+from django.db import connection  # noqa: E402 - needs django.setup() first
 
-from jobs import queue  # noqa: E402
-from jobs.specs import JobSpec, TaskSpec  # noqa: E402
+from jobs import queue  # noqa: E402 - needs django.setup() first
+from jobs.specs import JobSpec, TaskSpec  # noqa: E402 - needs django.setup() first
 
 SHORT = TaskSpec(name="short", payload={"cmd": "sleep 0.05"}, priority=90)
 LONG = TaskSpec(name="long", payload={"cmd": "sleep 0.5"}, priority=10)

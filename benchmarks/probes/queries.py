@@ -13,12 +13,12 @@ import django
 
 django.setup()
 
-from django.contrib.auth.models import User  # noqa: E402
-from django.db import connection, transaction  # noqa: E402
-from django.test import Client  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402 - needs django.setup() first
+from django.db import connection, transaction  # noqa: E402 - needs django.setup() first
+from django.test import Client  # noqa: E402 - needs django.setup() first
 
-from jobs.models import Token  # noqa: E402
-from scheduling import figures  # noqa: E402
+from jobs.models import Token  # noqa: E402 - needs django.setup() first
+from scheduling import figures  # noqa: E402 - needs django.setup() first
 
 TIMES = 5
 A_JOB = 1_000

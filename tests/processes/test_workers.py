@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from django.db import connection, transaction
 
 from jobs import logs, queue
 from jobs.models import Attempt, Job, Lease, Task
@@ -293,3 +294,25 @@ def test_two_schedulers_and_three_workers_record_each_task_once(fleet, tmp_path)
     assert sorted(runs) == sorted(task.pk for task in tasks)
     assert Attempt.objects.count() == 300
     assert set(Task.objects.values_list("status", flat=True)) == {"done"}
+
+
+@pytest.fixture
+def impatient_role(transactional_db):
+    """Processes of the test wait a tenth of a second for a lock, then get an error."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER ROLE CURRENT_USER SET lock_timeout = '100ms'")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER ROLE CURRENT_USER RESET lock_timeout")
+
+
+def test_output_survives_a_database_that_refuses_it_for_a_while(impatient_role, fleet):
+    (task,) = submit(shell("echo early; sleep 2; echo late"))
+    fleet.scheduler()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE log_chunks IN ACCESS EXCLUSIVE MODE")
+        fleet.worker("w1")
+        wait_until(lambda: "no_answer" in fleet.logs())
+    wait_until(lambda: finished([task]))
+
+    assert logs.read(task.pk, 1, "stdout")[0] == b"early\nlate\n"

@@ -7,10 +7,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from dtsproject.conf import conf, load
 
+TAG = "dts"
 ANONYMOUS = ("off", "loopback", "trusted-network")
 
 
-@register
+@register(TAG)
 def dts_settings(**kwargs: Any) -> list[CheckMessage]:
     try:
         dts = conf()

@@ -7,9 +7,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 
+from dtsproject import checks
 from dtsproject.errors import Refusal
 from dtsproject.loop import Loop, stop_on_signals
 
+# Django's own checks load the URLconf and all that belongs to it, which no loop uses.
+LOOP_CHECKS = [checks.TAG]
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 
 
@@ -40,6 +43,7 @@ class Command(BaseCommand):
 class LoopCommand(Command):
     """Runs one Loop until a signal stops it."""
 
+    requires_system_checks = LOOP_CHECKS
     loop_class: type[Loop]
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -37,25 +37,29 @@ try:
 except ValueError as error:
     raise environ.ImproperlyConfigured("ORCH_PORT must be a port number") from error
 
-INSTALLED_APPS = [
+# The pages and the API need these, the loops do not (manage.py).
+PAGE_APPS = [
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django.contrib.postgres",
     "rest_framework",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+]
+LOOP_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.postgres",
     "dtsproject",
     "jobs",
     "workers",
     "scheduling",
 ]
+INSTALLED_APPS = [*PAGE_APPS, *LOOP_APPS]
 MIDDLEWARE = [
     "dtsproject.middleware.RequestId",
     "django.middleware.security.SecurityMiddleware",

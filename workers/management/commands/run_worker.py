@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from dtsproject.command import LOOP_CHECKS
 from dtsproject.command import Command as BaseCommand
 from dtsproject.conf import conf
 from dtsproject.loop import stop_on_signals
@@ -25,6 +26,7 @@ NAME = re.compile(r"[\w.-]{1,100}")
 
 class Command(BaseCommand):
     help = "Run a worker: claims queued tasks, runs them, reports. SIGTERM drains it."
+    requires_system_checks = LOOP_CHECKS
 
     def add_arguments(self, parser: CommandParser) -> None:
         slots = os.cpu_count() or 1

@@ -1,0 +1,292 @@
+"""What must be true of the database at any moment, each invariant once, as SQL that finds breaches.
+
+Each verb of jobs/queue.py keeps them by moving narrow and wide row in one statement; `manage.py
+audit` proves it on what is there. (jobs/audit.py is something else: the trail of who did what.)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from django.apps import apps
+from django.db import connection, transaction
+
+from dtsproject.conf import conf
+
+SHOWN_IDS = 10
+# A running recovery takes a lease back well before as many leases of silence.
+SILENT_LEASES = 5
+
+QUESTION = """
+WITH narrow AS (
+    SELECT task_id, lane_id, score, job_id, 'pending' AS status FROM waiting
+    UNION ALL SELECT task_id, lane_id, score, job_id, 'pending' FROM deferred
+    UNION ALL SELECT task_id, lane_id, score, job_id, 'queued' FROM ready
+    UNION ALL SELECT task_id, lane_id, score, job_id, 'in_progress' FROM leases
+), found (id) AS MATERIALIZED (
+    {breaches}
+)
+SELECT count(*), ARRAY(SELECT id FROM found ORDER BY id LIMIT %(shown)s) FROM found
+"""
+
+
+class Invariant(NamedTuple):
+    """`breaches` selects the ids of those rows, each an `of`, for which `meaning` is not true."""
+
+    name: str
+    meaning: str
+    remedy: str
+    breaches: str
+    of: str = "task"
+    warning: bool = False
+
+
+class Finding(NamedTuple):
+    """What one invariant's look brought: how many breaches, and the ids of the first few."""
+
+    invariant: Invariant
+    breaches: int
+    ids: list[int | str]
+
+
+KEEP = "DTS never writes this: keep the rows of this task and report a bug"
+WRITER = "find what wrote this row beside jobs/queue.py"
+RESTORE = "something deleted rows by hand: restore them, or delete what refers to them"
+
+INVARIANTS = (
+    Invariant(
+        "live_task_placed",
+        "a task that has not ended is in a narrow table",
+        "it would never run: put it into `waiting` with its lane, score and job",
+        """SELECT id FROM tasks WHERE final_status IS NULL
+            AND NOT EXISTS (SELECT FROM narrow WHERE task_id = tasks.id)""",
+    ),
+    Invariant(
+        "placed_once",
+        "a task is in one narrow table only",
+        "it could run twice: delete the row that its status does not name",
+        "SELECT task_id FROM narrow GROUP BY task_id HAVING count(*) > 1",
+    ),
+    Invariant(
+        "place_matches_status",
+        "pending tasks are waiting or deferred, queued ones ready, running ones leased",
+        WRITER,
+        """SELECT DISTINCT tasks.id FROM narrow JOIN tasks ON tasks.id = task_id
+            WHERE tasks.final_status IS NULL AND tasks.status <> narrow.status""",
+    ),
+    Invariant(
+        "ended_task_gone",
+        "a task that has ended is in no narrow table",
+        "it could run again: delete its narrow row",
+        """SELECT DISTINCT tasks.id FROM narrow JOIN tasks ON tasks.id = task_id
+            WHERE tasks.final_status IS NOT NULL""",
+    ),
+    Invariant(
+        "narrow_row_has_task",
+        "the task of a narrow row exists",
+        RESTORE,
+        """SELECT DISTINCT task_id FROM narrow
+            WHERE NOT EXISTS (SELECT FROM tasks WHERE tasks.id = task_id)""",
+    ),
+    Invariant(
+        "narrow_copies_agree",
+        "a narrow row's lane, score and job are its task's",
+        WRITER,
+        """SELECT tasks.id FROM narrow JOIN tasks ON tasks.id = task_id
+            WHERE (narrow.lane_id, narrow.score, narrow.job_id)
+                <> (tasks.lane_id, tasks.score, tasks.job_id)""",
+    ),
+    Invariant(
+        "lease_copies_agree",
+        "a lease's fencing token, claim, counts and wish to cancel are its task's",
+        WRITER,
+        """SELECT tasks.id FROM leases JOIN tasks ON tasks.id = task_id
+            WHERE leases.fencing_token <> tasks.fencing_token
+                OR leases.claimed_at IS DISTINCT FROM tasks.started_at
+                OR (leases.retry_count, leases.max_retries, leases.loss_count)
+                    <> (tasks.retry_count, tasks.max_retries, tasks.loss_count)
+                OR leases.cancel_requested_at IS DISTINCT FROM tasks.cancel_requested_at""",
+    ),
+    Invariant(
+        "lease_worker_known",
+        "the worker of a lease exists and is its task's assigned worker",
+        "the lease cannot be renewed or recovered: cancel the task, then delete its lease",
+        """SELECT task_id FROM leases LEFT JOIN workers ON workers.id = worker_id
+            LEFT JOIN tasks ON tasks.id = task_id
+            WHERE workers.id IS NULL OR tasks.assigned_worker_id IS DISTINCT FROM worker_id""",
+    ),
+    Invariant(
+        "waiting_task_unassigned",
+        "a pending or queued task has no assigned worker",
+        WRITER,
+        """SELECT id FROM tasks WHERE final_status IS NULL
+            AND status <> 'in_progress' AND assigned_worker_id IS NOT NULL""",
+    ),
+    Invariant(
+        "completed_iff_ended",
+        "completed_at is set if and only if the task has ended",
+        WRITER,
+        "SELECT id FROM tasks WHERE (final_status IS NULL) <> (completed_at IS NULL)",
+    ),
+    Invariant(
+        "retries_bounded",
+        "no task was retried more often than max_retries",
+        KEEP,
+        "SELECT id FROM tasks WHERE retry_count NOT BETWEEN 0 AND max_retries",
+    ),
+    Invariant(
+        "attempts_in_sequence",
+        "a task's attempts are numbered 1, 2, 3 ... in order of distinct fencing tokens and of"
+        " generations",
+        KEEP,
+        """SELECT DISTINCT task_id FROM (
+            SELECT task_id, number <> row_number() OVER token OR fencing_token
+                = lag(fencing_token) OVER token OR generation < lag(generation) OVER token AS wrong
+            FROM attempts WINDOW token AS (PARTITION BY task_id ORDER BY fencing_token)
+        ) numbered WHERE wrong""",
+    ),
+    Invariant(
+        "attempts_complete",
+        "every attempt of a task but the one that runs is recorded, under no token or generation"
+        " above the task's",
+        "an end was not recorded, or recorded twice: keep the rows and report a bug",
+        """SELECT tasks.id FROM tasks LEFT JOIN (
+            SELECT task_id, count(*) AS n, max(fencing_token) AS token, max(generation) AS last
+            FROM attempts GROUP BY task_id
+        ) recorded ON task_id = tasks.id
+        WHERE coalesce(n, 0) <> attempt - (status = 'in_progress')::int
+            OR token > fencing_token - (status = 'in_progress')::int OR last > generation""",
+    ),
+    Invariant(
+        "status_has_its_attempt",
+        "a done task's last attempt is done, a failed one's failed, timed out or lost; a cancelled"
+        " one's is not done",
+        KEEP,
+        """SELECT tasks.id FROM tasks LEFT JOIN attempts ON attempts.task_id = tasks.id
+            AND attempts.fencing_token = tasks.fencing_token
+            AND attempts.generation = tasks.generation
+        WHERE final_status IS NOT NULL AND NOT CASE final_status
+            WHEN 'done' THEN coalesce(outcome = 'done', false)
+            WHEN 'failed' THEN coalesce(outcome IN ('failed', 'timed_out', 'lost'), false)
+            ELSE coalesce(outcome <> 'done', true) END""",
+    ),
+    Invariant(
+        "done_is_final",
+        "nothing follows a done attempt, and its task is done",
+        "the task ran again after it was done: keep the rows and report a bug",
+        """SELECT DISTINCT tasks.id FROM attempts JOIN tasks ON tasks.id = task_id
+            WHERE outcome = 'done'
+                AND (status <> 'done' OR attempts.fencing_token <> tasks.fencing_token)""",
+    ),
+    Invariant(
+        "attempt_ends_after_start",
+        "no attempt ended before it started",
+        "the database's clock was set back, or " + WRITER,
+        "SELECT id FROM attempts WHERE ended_at < started_at",
+        of="attempt",
+    ),
+    Invariant(
+        "finished_job_ended",
+        "no task of a finished job is unfinished",
+        "set finished_at of these jobs to NULL; the scheduler settles them anew",
+        """SELECT DISTINCT jobs.id FROM tasks JOIN jobs ON jobs.id = job_id
+            WHERE final_status IS NULL AND finished_at IS NOT NULL""",
+        of="job",
+    ),
+    Invariant(
+        "task_job_exists",
+        "the job of a task exists",
+        RESTORE,
+        "SELECT id FROM tasks WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)",
+    ),
+    Invariant(
+        "task_lane_fits",
+        "the lane of a task exists and has its queue and requirements",
+        RESTORE,
+        """SELECT tasks.id FROM tasks LEFT JOIN lanes ON lanes.id = lane_id
+            WHERE (lanes.queue, lanes.requires) IS DISTINCT FROM (tasks.queue, tasks.requires)""",
+    ),
+    Invariant(
+        "attempt_task_exists",
+        "the task of an attempt exists",
+        RESTORE,
+        "SELECT id FROM attempts WHERE NOT EXISTS (SELECT FROM tasks WHERE tasks.id = task_id)",
+        of="attempt",
+    ),
+    # Workers are pruned retention_days after their last heartbeat, which may be an hour before
+    # their last claim; tasks, that long after their job's end. What is older may have lost both.
+    Invariant(
+        "attempt_worker_exists",
+        "the worker of an attempt exists, unless it was pruned",
+        RESTORE,
+        """SELECT id FROM attempts
+            WHERE started_at > now() - make_interval(days => %(retention_days)s, hours => -1)
+                AND NOT EXISTS (SELECT FROM workers WHERE workers.id = worker_id)""",
+        of="attempt",
+    ),
+    Invariant(
+        "log_task_exists",
+        "the task of a log chunk exists, unless it was pruned",
+        RESTORE,
+        """SELECT DISTINCT task_id FROM log_chunks
+            WHERE claimed_at > now() - make_interval(days => %(retention_days)s)
+                AND NOT EXISTS (SELECT FROM tasks WHERE tasks.id = task_id)""",
+    ),
+    Invariant(
+        "constraints_in_force",
+        "the constraints that the models declare are there and valid",
+        "run manage.py migrate; add and validate what is missing still",
+        """SELECT name FROM unnest(%(constraints)s::text[]) AS name
+            WHERE NOT EXISTS (
+                SELECT FROM pg_constraint WHERE conname = name AND convalidated)""",
+        of="constraint",
+    ),
+    Invariant(
+        "deadlines_enforced",
+        "no lease is long past its attempt's deadline",
+        "start manage.py run_recovery",
+        """SELECT task_id FROM leases
+            WHERE deadline_at < now() - make_interval(secs => %(silent_seconds)s)""",
+        warning=True,
+    ),
+    Invariant(
+        "silent_workers_recovered",
+        "no lease is held by a worker long silent",
+        "start manage.py run_recovery",
+        """SELECT task_id FROM leases JOIN workers ON workers.id = worker_id
+            WHERE greatest(claimed_at, last_heartbeat)
+                < now() - make_interval(secs => %(silent_seconds)s)""",
+        warning=True,
+    ),
+)
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """A read-only transaction in which every look sees the same moment. Not within another."""
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
+def look(invariant: Invariant) -> Finding:
+    """Counts the breaches of an invariant now, or at the snapshot's moment."""
+    dts = conf()
+    parameters: dict[str, Any] = {
+        "retention_days": dts.retention_days,
+        "silent_seconds": SILENT_LEASES * dts.lease_seconds,
+        "constraints": declared_constraints(),
+        "shown": SHOWN_IDS,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(QUESTION.format(breaches=invariant.breaches), parameters)
+        count, ids = cursor.fetchone()
+    return Finding(invariant, count, ids)
+
+
+def declared_constraints() -> list[str]:
+    models = [
+        model for name in ("jobs", "workers") for model in apps.get_app_config(name).get_models()
+    ]
+    return sorted(constraint.name for model in models for constraint in model._meta.constraints)

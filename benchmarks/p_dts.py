@@ -115,22 +115,22 @@ def pace(seconds, step):
 
 
 def worker(profile):
-    """A worker in this process; the first one also starts the scheduler."""
+    """A worker as this process; the first one also starts the scheduler."""
     lock = os.open(f"{os.path.dirname(benchlib.MARK)}/dts-scheduler", os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         subprocess.Popen(manage("run_scheduler"), pass_fds=[lock])
     except BlockingIOError:
         pass
+    name = f"bench-{os.getpid()}"
+    if profile != "shell":  # the command itself, as it is started out of the box
+        command = manage("run_worker", "--name", name, "--executor", "inline")
+        os.execv(command[0], command)  # noqa: S606 - no shell is the point
     django()
     from django.core.management import call_command
 
-    options = {"name": f"bench-{os.getpid()}"}
-    if profile == "shell":
-        mark_endings()
-    else:
-        options["executor"] = "inline"
-    call_command("run_worker", **options)
+    mark_endings()
+    call_command("run_worker", name=name)
 
 
 def mark_endings():

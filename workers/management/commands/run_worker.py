@@ -2,6 +2,7 @@ import argparse
 import os
 import re
 import socket
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,9 +18,11 @@ from workers.inline import InlineRunner
 from workers.processes import Guard, GuardRunning
 from workers.registry import Registration
 from workers.runner import Runner
+from workers.siblings import REFUSED, Siblings
 from workers.transports.database import DatabaseTransport
 
 MAX_SLOTS = 1000
+MAX_PROCESSES = 100
 WORD = re.compile(r"[\w.=-]{1,64}")
 NAME = re.compile(r"[\w.-]{1,100}")
 
@@ -32,6 +35,12 @@ class Command(BaseCommand):
         slots = os.cpu_count() or 1
         parser.add_argument(
             "--slots", type=slot_count, default=slots, help=f"tasks at a time (here: {slots})"
+        )
+        parser.add_argument(
+            "--processes",
+            type=process_count,
+            default=1,
+            help="workers to run side by side, NAME-1 and so on, each with its slots",
         )
         parser.add_argument("--name", type=worker_name, help="unique; default: host name and pid")
         parser.add_argument(
@@ -52,6 +61,15 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["processes"] == 1:
+            self.run_one(options)
+            return
+        siblings = Siblings(commands(options))
+        siblings.run()
+        if siblings.refused:
+            sys.exit(REFUSED)  # it has said why
+
+    def run_one(self, options: dict[str, Any]) -> None:
         me = identity.take(options["name"] or identity.default_name())
         registration = Registration(
             name=me.name,
@@ -82,9 +100,31 @@ class Command(BaseCommand):
             raise agent.failure
 
 
+def commands(options: dict[str, Any]) -> dict[str, list[str]]:
+    """By the name of each process, the command that runs it alone."""
+    name = options["name"] or identity.default_name()
+    same = [f"--{key}={options[key]}" for key in ("slots", "executor")]
+    same.append(f"--drain-seconds={options['drain_seconds']}")
+    same += [f"--{key}={','.join(options[key])}" for key in ("capabilities", "queues")]
+    if options["pythonpath"]:
+        same.append(f"--pythonpath={options['pythonpath']}")
+    return {
+        one: [sys.executable, sys.argv[0], "run_worker", f"--name={one}", *same]
+        for one in (f"{name}-{number + 1}" for number in range(options["processes"]))
+    }
+
+
 def slot_count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_SLOTS:
-        raise argparse.ArgumentTypeError(f"give a number from 1 to {MAX_SLOTS}, not {text!r}")
+    return count(text, MAX_SLOTS)
+
+
+def process_count(text: str) -> int:
+    return count(text, MAX_PROCESSES)
+
+
+def count(text: str, most: int) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"give a number from 1 to {most}, not {text!r}")
     return int(text)
 
 

@@ -1,0 +1,370 @@
+"""The verbs against a model of the state machine, alone and two at once on real connections.
+
+Each task is judged by itself: what both verbs answered, and the row they left, must be what one
+of the two orders allows. After each step all invariants hold. DTS_TEST_EXAMPLES=1000 looks longer.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from jobs import queue
+from jobs.models import Lane
+from jobs.specs import Ending, JobSpec
+from jobs.states import Outcome
+from scheduling.invariants import INVARIANTS, look
+from tests.helpers import register, shell
+from workers import registry
+
+EXAMPLES = int(os.environ.get("DTS_TEST_EXAMPLES", "25"))
+MAX_LOSSES = 3
+STATE = """
+SELECT id, coalesce(final_status, place), generation, fencing_token, retry_count, max_retries,
+    loss_count, cancel_requested_at IS NOT NULL, assigned_worker_id, array(
+        SELECT concat_ws(' ', fencing_token, outcome, worker_id) FROM attempts
+        WHERE task_id = tasks.id)
+FROM tasks LEFT JOIN (
+    SELECT task_id, 'waiting' AS place FROM waiting UNION ALL SELECT task_id, 'ready' FROM ready
+    UNION ALL SELECT task_id, 'deferred' FROM deferred
+    UNION ALL SELECT task_id, 'leased' FROM leases
+) narrow ON task_id = id
+"""
+ENDED = ("done", "failed", "cancelled")
+
+
+class State(NamedTuple):
+    """A task as the database has it; `place` is its narrow table, or how it ended."""
+
+    place: str
+    generation: int
+    token: int
+    retries: int
+    max_retries: int
+    losses: int
+    cancel: bool
+    worker: int | None
+    recorded: frozenset[str]
+
+    def end(self, outcome: str, *, proven: bool = True) -> "State":
+        lost = outcome == "lost" and proven
+        if outcome == "done":
+            place = "done"
+        elif self.cancel:
+            place = "cancelled"
+        elif outcome in ("released", "cancelled"):
+            place = "ready"
+        elif outcome == "lost":
+            place = "failed" if self.losses + lost >= MAX_LOSSES else "ready"
+        else:
+            place = "deferred" if self.retries < self.max_retries else "failed"
+        return self._replace(
+            place=place,
+            retries=self.retries + (place == "deferred"),
+            losses=self.losses + lost,
+            worker=self.worker if place in ENDED else None,
+            recorded=self.recorded | {f"{self.token} {outcome} {self.worker}"},
+        )
+
+
+class Verb(NamedTuple):
+    """`run` asks the queue; `may` gives the states that its answer for a task allows."""
+
+    name: str
+    run: Callable[[], Any]
+    may: Callable[[int, State, Any], set[State]]
+    claims_for: int | None = None
+
+
+def rest(state: State) -> str:
+    return {"ready": "queued", "leased": "in_progress"}.get(
+        state.place, state.place if state.place in ENDED else "pending"
+    )
+
+
+def mover(name: str, run: Callable[[], Any], before: str, after: str) -> Verb:
+    """A verb that may move any of what is in one place: others' locks hide some from it."""
+    return Verb(
+        name,
+        run,
+        lambda task, s, answer: {s} | ({s._replace(place=after)} if s.place == before else set()),
+    )
+
+
+def cancelling(ids: list[int]) -> Verb:
+    def may(task: int, s: State, answer: dict[int, str]) -> set[State]:
+        told = answer.get(task)
+        if task not in ids or s.place in ENDED:
+            return {s} if told is None else set()
+        if s.place == "leased":
+            return {s._replace(cancel=True)} if told == "in_progress" else set()
+        return {s._replace(cancel=True, place="cancelled")} if told == "cancelled" else set()
+
+    return Verb(f"cancel {ids}", lambda: queue.cancel(ids), may)
+
+
+def retrying(ids: list[int]) -> Verb:
+    def may(task: int, s: State, answer: list[int]) -> set[State]:
+        if task not in ids or s.place not in ("failed", "cancelled"):
+            return set() if task in answer else {s}
+        fresh = s._replace(
+            place="waiting",
+            generation=s.generation + 1,
+            retries=0,
+            losses=0,
+            cancel=False,
+            worker=None,
+        )
+        return {fresh} if task in answer else set()
+
+    return Verb(f"retry {ids}", lambda: queue.retry(ids), may)
+
+
+def claiming(worker: Any, limit: int) -> Verb:
+    def may(task: int, s: State, answer: list) -> set[State]:
+        told = {claimed.task_id: claimed.fencing_token for claimed in answer}
+        if task not in told:
+            return {s}
+        claimed = s._replace(place="leased", token=s.token + 1, worker=worker.pk)
+        return {claimed} if s.place == "ready" and told[task] == claimed.token else set()
+
+    return Verb(
+        f"claim {limit} by {worker}",
+        lambda: queue.claim(worker_id=worker.pk, boot_id=worker.boot_id, limit=limit),
+        may,
+        claims_for=worker.pk,
+    )
+
+
+def reporting(task_id: int, token: int, outcome: str, worker_id: int) -> Verb:
+    def may(task: int, s: State, answer: dict[int, str]) -> set[State]:
+        told = answer.get(task)
+        if task == task_id:
+            if (s.place, s.token, s.worker) == ("leased", token, worker_id):
+                ended = s.end(outcome)
+                return {ended} if told == rest(ended) else set()
+            if f"{token} {outcome} {worker_id}" in s.recorded:
+                return {s} if told is not None else set()
+        return {s} if told is None else set()
+
+    ending = Ending(task_id=task_id, fencing_token=token, outcome=outcome)
+    return Verb(
+        f"report {outcome} of {task_id} under {token} by {worker_id}",
+        lambda: queue.report([ending], worker_id=worker_id),
+        may,
+    )
+
+
+def taking_back(
+    name: str, run: Callable[[], Any], outcome: str, lapsed: set[tuple[int, int]], proven: bool
+) -> Verb:
+    """Recovery's verbs: they may end those leases only that have lapsed."""
+
+    def may(task: int, s: State, answer: dict[int, str]) -> set[State]:
+        if task not in answer:
+            return {s}
+        ended = s.end(outcome, proven=proven)
+        allowed = s.place == "leased" and (task, s.token) in lapsed
+        return {ended} if allowed and answer[task] == rest(ended) else set()
+
+    return Verb(name, run, may)
+
+
+def aside(name: str, run: Callable[[], Any]) -> Verb:
+    return Verb(name, run, lambda task, s, answer: {s})
+
+
+WORKERS = st.integers(0, 1)
+PICKS = st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True)
+CALLS = st.one_of(
+    st.tuples(st.just("submit"), st.integers(1, 3), st.integers(0, 1)),
+    st.tuples(st.sampled_from(["promote", "recall"]), st.integers(1, 4)),
+    st.tuples(st.just("claim"), WORKERS, st.integers(1, 4)),
+    st.tuples(st.just("claim"), WORKERS, st.integers(1, 4)),
+    st.tuples(st.just("report"), st.integers(0, 40), st.sampled_from(list(Outcome.values))),
+    st.tuples(st.just("report"), st.integers(0, 5), st.sampled_from(list(Outcome.values))),
+    st.tuples(st.sampled_from(["cancel", "retry"]), PICKS),
+    st.tuples(st.sampled_from(["due", "settle", "recover", "expire"])),
+    st.tuples(st.just("recover_boot"), WORKERS),
+    st.tuples(st.just("heartbeat"), WORKERS, st.booleans()),
+)
+
+
+class Verbs(RuleBasedStateMachine):
+    threads: tuple[ThreadPoolExecutor, ...] = ()
+
+    @initialize()
+    def begin(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "TRUNCATE tasks, jobs, lanes, waiting, ready, deferred, leases, attempts,"
+                " log_chunks, workers RESTART IDENTITY"
+            )
+        self.workers = [register("w1"), register("w2")]
+        self.lane = Lane.objects.create(queue="default", requires=[]).pk
+        self.claims: list[tuple[int, int, int]] = []  # task, token, worker; the newest first
+        self.lapsed: set[tuple[int, int]] = set()
+        self.overdue: set[tuple[int, int]] = set()
+        self.states = self.read()
+
+    def read(self) -> dict[int, State]:
+        with connection.cursor() as cursor:
+            cursor.execute(STATE)
+            return {pk: State(*row, frozenset(told)) for pk, *row, told in cursor.fetchall()}
+
+    @rule(call=CALLS)
+    def alone(self, call: tuple) -> None:
+        self.check([self.verb(*call)])
+
+    @rule(one=CALLS, other=CALLS)
+    def at_once(self, one: tuple, other: tuple) -> None:
+        self.check([self.verb(*one), self.verb(*other)])
+
+    @rule(call=CALLS, worker=WORKERS, limit=st.integers(1, 4))
+    def beside_a_claim(self, call: tuple, worker: int, limit: int) -> None:
+        self.check([self.verb(*call), self.verb("claim", worker, limit)])
+
+    @rule()
+    def fall_silent(self) -> None:
+        """A day passes in which no worker is heard of."""
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE workers SET last_heartbeat = now() - interval '1 day'")
+            cursor.execute(
+                "WITH aged AS (UPDATE leases SET claimed_at = claimed_at - interval '1 day'"
+                " RETURNING task_id, fencing_token, claimed_at), moved AS (UPDATE tasks"
+                " SET started_at = claimed_at FROM aged WHERE task_id = id)"
+                " SELECT task_id, fencing_token FROM aged"
+            )
+            self.lapsed |= set(cursor.fetchall())
+
+    @rule()
+    def pass_deadlines_and_backoffs(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE deferred SET due_at = now()")
+            cursor.execute(
+                "UPDATE leases SET deadline_at = now() - interval '1 s'"
+                " RETURNING task_id, fencing_token"
+            )
+            self.overdue |= set(cursor.fetchall())
+
+    @invariant()
+    def all_invariants_hold(self) -> None:
+        found = [look(one) for one in INVARIANTS if not one.warning]
+        assert not [(f.invariant.name, f.ids) for f in found if f.breaches]
+
+    def check(self, verbs: list[Verb]) -> None:
+        """Runs the verbs, each on a connection of its own, and judges each task by itself."""
+        before = self.states
+        together = threading.Barrier(len(verbs))
+        running = [
+            thread.submit(lambda verb=verb: (together.wait(), verb.run())[1])
+            for thread, verb in zip(self.threads, verbs, strict=False)
+        ]
+        answers = [future.result(60) for future in running]
+        asked = list(zip(verbs, answers, strict=True))
+        self.states = self.read()
+        assert before.keys() <= self.states.keys()
+        for pk, state in self.states.items():
+            start = before.get(pk) or state._replace(
+                place="waiting", token=0, cancel=False, worker=None, recorded=frozenset()
+            )
+            allowed = set().union(*(reached(order, pk, start) for order in permutations(asked)))
+            names = [verb.name for verb in verbs]
+            assert state in allowed, f"{names} answered {answers}; task {pk} was {start}"
+        for verb, answer in asked:
+            if verb.claims_for:
+                found = [(task.task_id, task.fencing_token, verb.claims_for) for task in answer]
+                self.claims = found + self.claims
+
+    def verb(self, name: str, *given: Any) -> Verb:
+        ids = sorted(self.states)
+        match (name, *given):
+            case "submit", n, retries:
+                spec = JobSpec(name="x", tasks=[shell("x", max_retries=retries)] * n)
+                return aside(name, lambda: queue.submit(spec))
+            case "promote", n:
+                run = lambda: queue.promote({self.lane: n}, batch=n)  # noqa: E731
+                return mover(name, run, "waiting", "ready")
+            case "recall", _:
+                run = lambda: queue.recall({self.lane: (0, 0)})  # noqa: E731
+                return mover(name, run, "ready", "waiting")
+            case ("due",):
+                return mover(name, lambda: queue.bring_due(batch=9), "deferred", "waiting")
+            case ("settle",):
+                return aside(name, lambda: queue.settle(after=0, limit=100))
+            case "claim", worker, limit:
+                return claiming(self.workers[worker], limit)
+            case "report", nth, outcome:
+                if not self.claims:
+                    return aside("nothing", lambda: None)
+                task, token, worker_id = self.claims[nth % len(self.claims)]
+                return reporting(task, token, outcome, worker_id)
+            case "cancel", picks:
+                return cancelling([ids[n % len(ids)] for n in picks] if ids else [])
+            case "retry", picks:
+                return retrying([ids[n % len(ids)] for n in picks] if ids else [])
+            case ("recover",):
+                run = lambda: registry.recover_silent()[1]  # noqa: E731
+                return taking_back(name, run, "lost", self.lapsed, False)
+            case ("expire",):
+                return taking_back(name, queue.expire, "timed_out", self.overdue, False)
+            case "recover_boot", worker:
+                pk = self.workers[worker].pk
+                held = {(t, token) for t, token, holder in self.claims if holder == pk}
+                run = lambda: queue.recover_boot(pk)  # noqa: E731
+                return taking_back(name, run, "lost", held, True)
+            case "heartbeat", worker, remembers:
+                return self.heartbeat(self.workers[worker], remembers)
+        raise AssertionError(name)
+
+    def heartbeat(self, worker: Any, remembers: bool) -> Verb:
+        """It renews what it names; what it does not name and is a lease old is released."""
+        held = {t: token for t, token, _ in reversed(self.claims)} if remembers else {}
+
+        def may(task: int, s: State, answer: Any) -> set[State]:
+            unheld = (s.place, s.worker, task in held) == ("leased", worker.pk, False)
+            return {s, s.end("released")} if unheld and (task, s.token) in self.lapsed else {s}
+
+        beat = lambda: registry.heartbeat(worker.pk, worker.boot_id, held)  # noqa: E731
+        return Verb(f"heartbeat of {worker} naming {held}", beat, may)
+
+
+def reached(order: tuple, pk: int, start: State) -> set[State]:
+    states = {start}
+    for verb, answer in order:
+        states = {after for state in states for after in verb.may(pk, state, answer)}
+    return states
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_verbs_keep_to_the_model_alone_and_at_once():
+    Verbs.threads = (ThreadPoolExecutor(1), ThreadPoolExecutor(1))
+    try:
+        run_state_machine_as_test(
+            Verbs,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=25,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        for thread in Verbs.threads:
+            thread.submit(lambda: connection.close()).result()
+            thread.shutdown()

@@ -4,6 +4,7 @@ It starts tasks, reaps them, and sees to it that a task's whole process tree is 
 says so: at the task's end, its timeout, a cancel, the end of the lease, or the agent's death.
 One thread; it imports the standard library and guard_*.py only. Started by
 `workers.processes.Guard` as: guard.py <agent pid> <control socket fd> <lock file fd> <mark>
+That process becomes the guard's warden (guard_warden.py); the guard is its child.
 
 Beyond its reach are processes not descended from the task (docker run, systemd-run, at), and
 those that a set-user-ID program runs as another user: these keep their task from being reported.
@@ -14,7 +15,6 @@ process group, and escapes are not seen.
 import errno
 import os
 import selectors
-import signal
 import socket
 import sys
 from collections import deque
@@ -22,9 +22,10 @@ from collections.abc import Callable
 from typing import Any
 
 from workers.guard_lock import note_session
-from workers.guard_proc import become_subreaper
+from workers.guard_proc import become_subreaper, wake_on_signals
 from workers.guard_reaper import Reaper
 from workers.guard_tree import Tree, report, start
+from workers.guard_warden import fork_guard
 from workers.guard_wire import Decoder, boottime, encode
 
 _WATCH_SECONDS = 1.0  # the longest wait with tasks: poll() does not count a suspend, leases do
@@ -32,7 +33,6 @@ _DYING_SECONDS = 0.05  # between two looks at a tree that is slow to die
 _MAX_FDS = 4
 _LOOK_AGAIN = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-_IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores for tasks
 
 
 class GuardProcess:
@@ -44,20 +44,19 @@ class GuardProcess:
         self.mark = mark
         self.reaper = Reaper(mark)
         self.lease_until = 0.0
-        self.agent_is_gone = False
+        self.is_giving_up = False
         self.decoder = Decoder()
         self.fds_received: deque[list[int]] = deque()
         self.outgoing = bytearray()
         self.selector = selectors.DefaultSelector()
 
-    def run(self, agent_pid: int) -> None:
+    def run(self, warden_fd: int | None) -> None:
         self.control.setblocking(False)
         self.watch(self.control, self.receive)
-        self.watch(_wake_on_signals(), lambda fd: os.read(fd, 4096))
-        # The socket alone may not tell: a process that the agent forked can hold a copy of it.
-        if hasattr(os, "pidfd_open") and os.getppid() == agent_pid:
-            self.watch(os.pidfd_open(agent_pid), self.agent_died)
-        while self.reaper.trees or not self.agent_is_gone:
+        self.watch(wake_on_signals(), lambda fd: os.read(fd, 4096))
+        if warden_fd is not None:
+            self.watch(warden_fd, self.give_up)
+        while self.reaper.trees or not self.is_giving_up:
             for ready, _ in self.selector.select(self.patience()):
                 ready.data(ready.fileobj)
             self.enforce()
@@ -78,10 +77,10 @@ class GuardProcess:
         return min(max(due_at - boottime(), 0.0), _WATCH_SECONDS)
 
     def enforce(self) -> None:
-        """Acts on what is due: the agent's death, the end of the lease, timeouts, graces."""
+        """Acts on what is due: giving up, the end of the lease, timeouts, graces."""
         now = boottime()
         for tree in self.reaper.trees.values():
-            if self.agent_is_gone:
+            if self.is_giving_up:
                 tree.kill()
             if now >= self.lease_until:
                 tree.terminate("lease_lost")
@@ -107,7 +106,7 @@ class GuardProcess:
         except ConnectionError:  # it left without reading all it was told
             data, fds, flags = b"", [], 0
         if not data:
-            return self.agent_died(control)
+            return self.give_up(control)
         if flags & socket.MSG_CTRUNC:  # cut short by our own limit of open files
             _close(fds)
             self.fds_received.append([])
@@ -150,7 +149,7 @@ class GuardProcess:
 
     def flush(self) -> None:
         """Writes what the socket takes; the rest when the agent has read."""
-        if self.agent_is_gone:
+        if self.is_giving_up:
             return
         try:
             while self.outgoing:
@@ -158,16 +157,16 @@ class GuardProcess:
         except BlockingIOError:
             pass
         except ConnectionError:
-            return self.agent_died(self.control)
+            return self.give_up(self.control)
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.outgoing else 0)
         if self.selector.get_key(self.control).events != wanted:
             self.selector.modify(self.control, wanted, self.receive)
 
-    def agent_died(self, _: object) -> None:
-        """Nobody renews the lease or hears a report any more: `enforce` kills everything."""
-        self.agent_is_gone = True
+    def give_up(self, _: object) -> None:
+        """Agent or warden is gone, and the other replaces this guard: `enforce` kills all."""
+        self.is_giving_up = True
         for ready in list(self.selector.get_map().values()):
-            if ready.data in (self.receive, self.agent_died):
+            if ready.data in (self.receive, self.give_up):
                 self.selector.unregister(ready.fileobj)
 
 
@@ -176,29 +175,10 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
-def _wake_on_signals() -> int:
-    """Lets signals wake the loop and do nothing more; returns the descriptor to watch.
-
-    Tasks must start with default signals: an ignored one stays ignored in them, a handled one
-    does not, so TERM, INT and HUP are handled here, by nothing.
-    """
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    readable, writable = os.pipe()
-    os.set_blocking(readable, False)
-    os.set_blocking(writable, False)
-    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    return readable
-
-
 def main(agent_pid: str, control_fd: str, lock_fd: str, mark: str) -> None:
-    become_subreaper()
     control = socket.socket(fileno=int(control_fd))
-    GuardProcess(control, int(lock_fd), mark).run(int(agent_pid))
+    warden_fd = fork_guard(int(agent_pid), control) if become_subreaper() else None
+    GuardProcess(control, int(lock_fd), mark).run(warden_fd)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores for tasks
 
 
 class Process(NamedTuple):
@@ -67,13 +68,13 @@ def processes() -> Iterator[Process]:
             yield process
 
 
-def children() -> set[int]:
-    """The direct children, zombies included, of the calling process, which has one thread.
+def children(pid: int | None = None) -> set[int]:
+    """The direct children, zombies included, of a process with one thread (default: the caller).
 
     proc(5) calls this file unreliable while children go; they go only when reaped, and the one
     thread that reaps is the one that reads. New ones are appended.
     """
-    pid = os.getpid()
+    pid = pid or os.getpid()
     try:
         return {int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()}
     except FileNotFoundError:  # a kernel built without CONFIG_PROC_CHILDREN
@@ -101,6 +102,25 @@ def send(pid: int, number: signal.Signals, *, group: bool = False) -> None:
     """Sends a signal; that the target is gone, or another user's, is not an error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         (os.killpg if group else os.kill)(pid, number)
+
+
+def wake_on_signals() -> int:
+    """Lets signals wake the loop and do nothing more; returns the descriptor to watch.
+
+    Tasks must start with default signals: an ignored one stays ignored in them, a handled one
+    does not, so TERM, INT and HUP are handled here, by nothing.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    return readable
 
 
 def own_peak_bytes() -> int:

@@ -4,12 +4,13 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 
 from workers.guard_lock import noted_leaders
 from workers.guard_proc import environ, processes, send
 
 _LOOK_AGAIN_SECONDS = 0.01
-_GIVE_UP_SECONDS = 10.0
+GIVE_UP_SECONDS = 10.0
 
 
 def kill_survivors(boot_id: str, lock_path: str | os.PathLike[str]) -> int:
@@ -22,18 +23,18 @@ def kill_survivors(boot_id: str, lock_path: str | os.PathLike[str]) -> int:
     return kill_marked(f"DTS_BOOT_ID={boot_id}\0", noted_leaders(lock_path))
 
 
-def kill_marked(entry: str, leaders: set[int]) -> int:
+def kill_marked(entry: str, leaders: set[int], adopted: Callable[[], set[int]] = set) -> int:
     """Kills processes until none has an environment entry that starts so, is in a leader's
-    session, or descends from one of these; returns how many that were.
+    session, was `adopted`, or descends from one of these; returns how many that were.
 
-    Reaps those that became children of this process, the leaders too. Raises TimeoutError when
-    a process withstands SIGKILL for 10 seconds.
+    Reaps those that became children of this process. Raises TimeoutError when a process
+    withstands SIGKILL for 10 seconds.
     """
-    give_up_at = time.monotonic() + _GIVE_UP_SECONDS
+    give_up_at = time.monotonic() + GIVE_UP_SECONDS
     killed: set[int] = set()
     empty_looks = 0
     while empty_looks < 2:  # one can miss a process amid fork or exec
-        pids = _find(entry, leaders)
+        pids = _find(entry, leaders, adopted())
         empty_looks = 0 if pids else empty_looks + 1
         if pids and time.monotonic() > give_up_at:
             raise TimeoutError(f"these processes cannot be killed: {sorted(pids)}")
@@ -41,16 +42,20 @@ def kill_marked(entry: str, leaders: set[int]) -> int:
         for pid in pids:
             send(pid, signal.SIGKILL)
         time.sleep(_LOOK_AGAIN_SECONDS)
-    for pid in killed | leaders:
+    for pid in killed | leaders | adopted():
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
     return len(killed)
 
 
-def _find(entry: str, leaders: set[int]) -> set[int]:
+def _find(entry: str, leaders: set[int], adopted: set[int]) -> set[int]:
     wanted = b"\0" + entry.encode()
     living = [it for it in processes() if not it.is_dead and it.pid != os.getpid()]
-    found = {it.pid for it in living if it.session in leaders or wanted in (environ(it.pid) or b"")}
+    found = {
+        it.pid
+        for it in living
+        if it.pid in adopted or it.session in leaders or wanted in (environ(it.pid) or b"")
+    }
     while more := {it.pid for it in living if it.parent in found} - found:
         found |= more
     return found

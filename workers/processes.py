@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from workers.guard_lock import GuardRunning, lock_is_free, locked, noted_leaders
-from workers.guard_proc import become_subreaper
-from workers.guard_survivors import kill_marked, kill_survivors
+from workers.guard_proc import become_subreaper, children, processes
+from workers.guard_survivors import GIVE_UP_SECONDS, kill_marked, kill_survivors
 from workers.guard_wire import Decoder, boottime, encode
 
 __all__ = [
@@ -31,7 +31,7 @@ _GUARD = Path(__file__).with_name("guard.py")
 
 
 class GuardDied(Exception):
-    """The guard is gone. Call `Guard.reap_orphans` before anything else; its tasks live on."""
+    """The guard is gone. Call `Guard.reap_orphans` before anything else: tasks may live on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Ended:
 
 
 class Guard:
-    """A guard process and the way to speak with it.
+    """A guard process with its warden (`process`), and the way to speak with it.
 
     Any thread may call `spawn`, `kill` and `renew`; one reads events. `lock_path` is created if
     need be and stays locked while the guard lives. Raises GuardRunning where another guard holds
@@ -90,6 +90,7 @@ class Guard:
         self._sending = threading.Lock()
         self._decoder = Decoder()
         become_subreaper()
+        self._own_children = {it.pid for it in processes() if it.parent == os.getpid()}
         with locked(lock_path) as lock_fd:
             self._socket, theirs = socket.socketpair()
             with theirs:
@@ -109,6 +110,11 @@ class Guard:
             pass_fds=(control_fd, lock_fd),
             start_new_session=True,
         )
+
+    @property
+    def pid(self) -> int | None:
+        """The guard's own, its warden's only child while both live; else None."""
+        return next(iter(children(self.process.pid)), None)
 
     def fileno(self) -> int:
         """Readable when there are events to read."""
@@ -161,7 +167,7 @@ class Guard:
                 self._socket.sendall(frame[sent:])
         except OSError as error:
             if isinstance(error, ConnectionError) or self._socket.fileno() < 0:
-                raise GuardDied(f"guard {self.process.pid} is gone") from error
+                raise GuardDied(f"the guard of {self.lock_path} is gone") from error
             raise
 
     def read_events(self) -> list[Ended]:
@@ -176,7 +182,7 @@ class Guard:
         except ConnectionError:
             data = b""
         if not data:
-            raise GuardDied(f"guard {self.process.pid} is gone")
+            raise GuardDied(f"the guard of {self.lock_path} is gone")
         return [Ended(**message) for message in self._decoder.feed(data)]
 
     def close(self, timeout_seconds: float = 10.0) -> bool:
@@ -186,17 +192,29 @@ class Guard:
             self.process.wait(timeout_seconds)
         return self.process.returncode is not None
 
-    def reap_orphans(self) -> int:
-        """After GuardDied: kills what the guard's tasks left and returns how many that were.
+    def reap_orphans(self) -> None:
+        """After GuardDied: returns when all that the guard's tasks left is dead.
 
-        The agent is subreaper too, so the tasks are its children now. A process that both left
-        its session and cleared its environment is found by a living guard only. Raises
-        TimeoutError when a process withstands SIGKILL for 10 seconds.
+        The warden sees to that; only if it was killed as well are they children of the agent
+        now. Raises TimeoutError when a process withstands SIGKILL for 10 seconds.
         """
         self._socket.close()
-        self.process.kill()
-        self.process.wait()
-        return kill_marked(f"DTS_TREE={self.mark}.", noted_leaders(self.lock_path))
+        try:
+            self.process.wait(GIVE_UP_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"what the guard left cannot be killed: {error}") from error
+        if self.process.returncode < 0:
+            kill_marked(f"DTS_TREE={self.mark}.", noted_leaders(self.lock_path), self._adopted)
+
+    def _adopted(self) -> set[int]:
+        """Children, zombies included, that this process did not start: not of its session, and
+        not there before the guard was."""
+        pid, session = os.getpid(), os.getsid(0)
+        return {
+            it.pid
+            for it in processes()
+            if it.parent == pid and it.session != session and it.pid not in self._own_children
+        }
 
     def __enter__(self) -> Self:
         return self

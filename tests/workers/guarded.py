@@ -30,16 +30,24 @@ if os.fork(): os._exit(0)
 os.execve("/bin/sleep", ["sleep", sys.argv[1]], {})
 """
 AGENT = """
-import os, pathlib, sys, time
-from workers.processes import Guard, boottime
+import os, pathlib, select, sys, time
+from workers.processes import Guard, GuardDied, boottime
 lock, command, fork = sys.argv[1:]
 guard = Guard(pathlib.Path(lock))
 guard.renew(boottime() + 60)
 null = os.open("/dev/null", os.O_RDWR)
 guard.spawn(1, ["sh", "-c", command], {**os.environ, "DTS_BOOT_ID": "boot"}, [null] * 3)
-print(guard.process.pid, flush=True)
-if fork == "fork":
-    os.fork()
+while not (pid := guard.pid):
+    time.sleep(0.001)
+print(pid, guard.process.pid, flush=True)
+if fork == "fork" and not os.fork():
+    time.sleep(60)
+try:
+    while select.select([guard], [], []):
+        guard.read_events()
+except GuardDied:
+    guard.reap_orphans()
+    print("reaped", flush=True)
 time.sleep(60)
 """
 
@@ -128,14 +136,14 @@ def daemon_fixture(tmp_path, tag):
 
 @pytest.fixture(name="start_agent")
 def start_agent_fixture(tmp_path):
-    """Starts an agent process with one task; gives its Popen and its guard's pid."""
+    """Starts an agent process with one task; gives its Popen, its guard's and its warden's pid."""
     started = []
 
     def start(command, fork="no"):
         argv = [sys.executable, "-c", AGENT, str(tmp_path / "agent.lock"), command, fork]
         agent = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
         started.append(agent)
-        return agent, int(agent.stdout.readline())
+        return agent, *map(int, agent.stdout.readline().split())
 
     yield start
     for agent in started:

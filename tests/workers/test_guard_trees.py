@@ -20,7 +20,7 @@ from tests.workers.guarded import (  # noqa: F401  fixtures
     tag_fixture,
     wait_until,
 )
-from workers.guard_proc import processes, read_process
+from workers.guard_proc import processes
 from workers.processes import Guard, GuardDied, GuardRunning, boottime, kill_survivors, lock_is_free
 
 # Each process lives for a moment, in a session of its own, and leaves a child behind.
@@ -105,43 +105,78 @@ def test_closing_ends_everything(guard, tag, daemon):
     assert lock_is_free(guard.lock_path)
 
 
-@pytest.mark.parametrize("fork", ["no", "fork"])
-def test_the_agents_death_ends_everything(start_agent, tag, daemon, fork):
-    """Also while a process it forked still holds its end of the socket."""
+def kill_at_once(*pids):
+    """So that none of them sees another die: a signal is pending before any can run."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "victims",
+    ["agent", "guard", "warden", "warden agent", "agent guard", "warden guard"],
+)
+def test_a_death_or_two_at_once_end_everything(start_agent, tag, daemon, tmp_path, victims):
+    """Daemons that nothing marks and an own session included."""
     command = f'trap "" TERM; setsid sleep {tag} & {daemon}; sleep {tag}; :'
-    agent, guard_pid = start_agent(command, fork)
+    agent, guard, warden = start_agent(command)
     wait_until(lambda: len(sleepers(tag)) == 3)
+    pids = {"agent": agent.pid, "guard": guard, "warden": warden}
+    kill_at_once(*(pids[victim] for victim in victims.split()))
+    wait_until(lambda: sleepers(tag) == [], seconds=2)
+    wait_until(lambda: is_gone(guard) and is_gone(warden), seconds=2)
+    assert lock_is_free(tmp_path / "agent.lock")
+    if "agent" not in victims:
+        assert agent.stdout.readline() == b"reaped\n"
+        assert not [it for it in processes() if it.parent == agent.pid]
+
+
+def test_the_agents_death_is_seen_though_its_fork_holds_the_socket(start_agent, tag):
+    agent, _, warden = start_agent(f"sleep {tag}", "fork")
+    wait_until(lambda: sleepers(tag))
     agent.kill()
-    wait_until(lambda: is_gone(guard_pid), seconds=5)
+    wait_until(lambda: is_gone(warden), seconds=5)
     assert sleepers(tag) == []
 
 
-@pytest.mark.parametrize("command", ["(setsid sleep {0} &); sleep {0}; :", "exec env -i sleep {0}"])
-def test_the_guards_death_is_noticed_and_its_orphans_reaped(guard, tag, command):
-    spawn(guard, command.format(tag))
-    pids = wait_until(lambda: len(sleepers(tag)) == command.count("sleep") and sleepers(tag))
-    guard.process.kill()
+def test_a_forking_tree_is_caught_by_the_warden_too(start_agent, tag, tmp_path):
+    script = tmp_path / "comet.py"
+    script.write_text(COMET)
+    agent, guard, warden = start_agent(f"{sys.executable} -S {script} {tag} & sleep {tag}")
+    wait_until(lambda: sleepers(tag))
+    kill_at_once(agent.pid, guard)
+    wait_until(lambda: is_gone(warden), seconds=30)
+    assert living(tag) == []
+
+
+def test_a_stopped_guard_is_made_to_go_on(guard):
+    run(guard, "exit 0")
+    os.kill(guard.pid, signal.SIGSTOP)
+    assert run(guard, "exit 5", key=2).exit_code == 5
+
+
+def test_the_guards_death_is_told_to_the_agent(guard, tag):
+    spawn(guard, f"sleep {tag}")
+    wait_until(lambda: sleepers(tag))
+    os.kill(guard.pid, signal.SIGKILL)
     wait_until(lambda: select.select([guard], [], [], 0)[0])
-    wait_until(lambda: any(read_process(pid).parent == os.getpid() for pid in pids))
     with pytest.raises(GuardDied):
         guard.read_events()
     with pytest.raises(GuardDied):
         guard.renew(boottime() + 60)
-    assert guard.reap_orphans() >= len(pids)
+    guard.reap_orphans()
     assert living(tag) == []
-    assert not [it for it in processes() if it.parent == os.getpid() and it.pid in pids]
     assert lock_is_free(guard.lock_path)
 
 
 @pytest.mark.parametrize("command", ["(setsid sleep {0} &); sleep {0}; :", "exec env -i sleep {0}"])
-def test_survivors_of_agent_and_guard_are_killed(start_agent, tag, tmp_path, command):
+def test_survivors_of_agent_guard_and_warden_are_killed(start_agent, tag, tmp_path, command):
     lock = tmp_path / "agent.lock"
-    agent, guard_pid = start_agent(command.format(tag))
+    agent, guard, warden = start_agent(command.format(tag))
     pids = wait_until(lambda: len(sleepers(tag)) == command.count("sleep") and sleepers(tag))
-    os.kill(agent.pid, signal.SIGSTOP)  # so that neither sees the other die
-    os.kill(guard_pid, signal.SIGKILL)
-    agent.kill()
-    wait_until(lambda: is_gone(guard_pid) and is_gone(agent.pid) and lock_is_free(lock))
+    kill_at_once(warden, agent.pid, guard)
+    wait_until(lambda: is_gone(guard) and is_gone(agent.pid) and lock_is_free(lock))
     assert sleepers(tag) == pids
     assert kill_survivors("boot of somebody else", tmp_path / "other.lock") == 0
     assert kill_survivors("boot", lock) >= len(pids)

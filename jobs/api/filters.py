@@ -82,5 +82,8 @@ class TaskOfJobFilter(django_filters.FilterSet):
 
 
 class TaskFilter(TaskOfJobFilter):
-    job = IntegerFilter(field_name="job_id")
+    job = IntegerFilter(method="of_job")
     queue = django_filters.CharFilter()
+
+    def of_job(self, queryset: Any, name: str, job_id: int) -> QuerySet:
+        return queryset.of_job(job_id)

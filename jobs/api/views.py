@@ -90,7 +90,7 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     @extend_schema(summary="List a job's tasks", responses=TaskSerializer(many=True))
     @action(detail=True, paged=True, filterset_class=TaskOfJobFilter)
     def tasks(self, request: Request, pk: int) -> Response:
-        return self.page(Task.objects.filter(job=self.get_object()), TaskSerializer)
+        return self.page(Task.objects.of_job(self.get_object().pk), TaskSerializer)
 
     @extend_schema(
         summary="Cancel a job",

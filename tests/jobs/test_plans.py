@@ -9,7 +9,7 @@ from django.db import connection
 from psycopg.sql import SQL, Literal
 
 from jobs import statements
-from jobs.models import Lane
+from jobs.models import Lane, Task
 from tests.helpers import register, submit
 
 pytestmark = pytest.mark.django_db
@@ -120,3 +120,37 @@ def test_the_window_is_measured_without_reading_the_backlog(backlog):
     found = plan("window", {"lease_seconds": 30, **NO_MARKS})
 
     assert rows_read(found, "waiting") <= 1
+
+
+@pytest.mark.parametrize("page", [{}, {"final_status": None}, {"final_status": "failed"}])
+def test_the_page_of_a_job_reads_that_job_alone(page):
+    """However many tasks are newer, and of whatever jobs."""
+    submit("true")
+    (first,) = Task.objects.all()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO jobs (id, name, queue, labels, submitted_by)"
+            " SELECT 1000 + n, '', 'default', '{}', '' FROM generate_series(0, 49) n"
+        )
+        cursor.execute(
+            "INSERT INTO tasks (id, job_id, name, queue, kind, payload, priority, requires,"
+            " max_retries, lane_id, score, status, generation, attempt, fencing_token, retry_count,"
+            " loss_count, result_text, completed_at)"
+            " SELECT 1000000 + n, 1000 + n / 1000, '', 'default', 'shell', '{}', 0, '{}', 0, %s, n,"
+            " CASE WHEN ended THEN 'failed' ELSE 'pending' END, 1, 0, 0, 0, 0, '',"
+            " CASE WHEN ended THEN now() END"
+            " FROM generate_series(0, 49999) n, LATERAL (SELECT n %% 100 = 0 AS ended) a",
+            [first.lane_id],
+        )
+        cursor.execute("ANALYZE tasks")
+
+    tasks = Task.objects.of_job(1010).filter(**page).order_by("-pk")[:51]
+    (found,) = json.loads(tasks.explain(format="json", analyze=True))
+
+    read = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in nodes(found["Plan"])
+        if node.get("Relation Name") == "tasks"
+    )
+    assert read <= 1000 + 8
+    assert len(tasks) == (10 if page.get("final_status") else 51)

@@ -6,13 +6,14 @@ of the two orders allows. After each step all invariants hold. DTS_TEST_EXAMPLES
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -31,7 +32,7 @@ from scheduling.invariants import INVARIANTS, look
 from tests.helpers import register, shell
 from workers import registry
 
-EXAMPLES = int(os.environ.get("DTS_TEST_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("DTS_TEST_EXAMPLES", "15"))
 MAX_LOSSES = 3
 STATE = """
 SELECT id, coalesce(final_status, place), generation, fencing_token, retry_count, max_retries,
@@ -202,6 +203,12 @@ CALLS = st.one_of(
     st.tuples(st.just("recover_boot"), WORKERS),
     st.tuples(st.just("heartbeat"), WORKERS, st.booleans()),
 )
+MOVING = st.one_of(
+    st.tuples(st.just("promote"), st.just(9)),
+    st.tuples(st.just("recall"), st.just(9)),
+    st.tuples(st.just("claim"), WORKERS, st.just(9)),
+    st.tuples(st.just("report"), st.integers(0, 5), st.sampled_from(["released", "failed"])),
+)
 
 
 class Verbs(RuleBasedStateMachine):
@@ -220,6 +227,8 @@ class Verbs(RuleBasedStateMachine):
         self.lapsed: set[tuple[int, int]] = set()
         self.overdue: set[tuple[int, int]] = set()
         self.states = self.read()
+        self.check([self.verb("submit", 3, 1)])
+        self.check([self.verb("promote", 2)])
 
     def read(self) -> dict[int, State]:
         with connection.cursor() as cursor:
@@ -230,13 +239,24 @@ class Verbs(RuleBasedStateMachine):
     def alone(self, call: tuple) -> None:
         self.check([self.verb(*call)])
 
-    @rule(one=CALLS, other=CALLS)
-    def at_once(self, one: tuple, other: tuple) -> None:
-        self.check([self.verb(*one), self.verb(*other)])
+    @rule(one=CALLS, other=CALLS, held=st.booleans())
+    def at_once(self, one: tuple, other: tuple, held: bool) -> None:
+        self.check([self.verb(*one), self.verb(*other)], held=held)
 
-    @rule(call=CALLS, worker=WORKERS, limit=st.integers(1, 4))
-    def beside_a_claim(self, call: tuple, worker: int, limit: int) -> None:
-        self.check([self.verb(*call), self.verb("claim", worker, limit)])
+    @rule(call=CALLS, moving=MOVING, held=st.booleans())
+    def beside_what_moves_most(self, call: tuple, moving: tuple, held: bool) -> None:
+        self.check([self.verb(*moving), self.verb(*call)], held=held)
+
+    @rule(worker=WORKERS, nth=st.integers(0, 5), outcome=st.sampled_from(Outcome.values))
+    def report_late(self, worker: int, nth: int, outcome: str) -> None:
+        """A task given back and claimed again by the same worker is reported by the first."""
+        worker_id = self.workers[worker].pk
+        held = [claim for claim in self.claims if self.states[claim[0]].worker == worker_id]
+        if held:
+            task, token, _ = held[nth % len(held)]
+            self.check([reporting(task, token, "released", worker_id)])
+            self.check([self.verb("claim", worker, 9)])
+            self.check([reporting(task, token, outcome, worker_id)])
 
     @rule()
     def fall_silent(self) -> None:
@@ -266,15 +286,10 @@ class Verbs(RuleBasedStateMachine):
         found = [look(one) for one in INVARIANTS if not one.warning]
         assert not [(f.invariant.name, f.ids) for f in found if f.breaches]
 
-    def check(self, verbs: list[Verb]) -> None:
+    def check(self, verbs: list[Verb], *, held: bool = False) -> None:
         """Runs the verbs, each on a connection of its own, and judges each task by itself."""
         before = self.states
-        together = threading.Barrier(len(verbs))
-        running = [
-            thread.submit(lambda verb=verb: (together.wait(), verb.run())[1])
-            for thread, verb in zip(self.threads, verbs, strict=False)
-        ]
-        answers = [future.result(60) for future in running]
+        answers = self.run_alongside(verbs, held=held)
         asked = list(zip(verbs, answers, strict=True))
         self.states = self.read()
         assert before.keys() <= self.states.keys()
@@ -289,6 +304,24 @@ class Verbs(RuleBasedStateMachine):
             if verb.claims_for:
                 found = [(task.task_id, task.fencing_token, verb.claims_for) for task in answer]
                 self.claims = found + self.claims
+
+    def run_alongside(self, verbs: list[Verb], *, held: bool) -> list[Any]:
+        """Starts them at the same moment; or, `held`, one after the other while all wide rows
+        are locked, so that the second meets what the first has moved but not committed."""
+        if held:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SELECT FROM tasks ORDER BY id FOR UPDATE")
+                running = []
+                for thread, verb in zip(self.threads, verbs, strict=False):
+                    running.append(thread.submit(verb.run))
+                    time.sleep(0.01)
+        else:
+            together = threading.Barrier(len(verbs))
+            running = [
+                thread.submit(lambda verb=verb: (together.wait(), verb.run())[1])
+                for thread, verb in zip(self.threads, verbs, strict=False)
+            ]
+        return [future.result(60) for future in running]
 
     def verb(self, name: str, *given: Any) -> Verb:
         ids = sorted(self.states)

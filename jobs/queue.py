@@ -26,6 +26,8 @@ from jobs.states import Outcome, Status
 from jobs.submission import TooManyLanes, submit
 
 HEAD = (-(2**63), 0, 0)  # before any key of `waiting`
+# Silence proves no death; but what was lost so often may take every worker with it, one by one.
+LOST_PER_DEATH = 10
 
 __all__ = [
     "TooManyLanes",
@@ -213,6 +215,7 @@ def _end(endings: Sequence[Ending], worker_id: int | None, proven: bool) -> Curs
         "worker_id": worker_id,
         "proven": proven,
         "max_losses": dts.max_losses,
+        "max_lost_attempts": LOST_PER_DEATH * dts.max_losses,
         "backoff_base_seconds": dts.backoff_base_seconds,
         "backoff_ceiling_seconds": dts.backoff_ceiling_seconds,
     }

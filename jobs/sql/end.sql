@@ -3,7 +3,8 @@
 --   else, once cancel was asked    -> cancelled
 --   released                       -> queued, unharmed, at the front
 --   lost: its worker is gone       -> queued, at the front; failed (poison) when that makes
---                                     max_losses proven deaths of a worker under it
+--                                     max_losses proven deaths of a worker under it, or
+--                                     max_lost_attempts of this generation, proven or not
 --   failed, timed_out              -> pending, after a backoff, while retries are left; failed
 -- Guard: the lease is held under the reported fencing token. What is not held is not in the
 -- answer and nothing of it changes.
@@ -32,6 +33,11 @@ WITH held AS (
         WHEN report.outcome IN ('released', 'cancelled') THEN 'queued'
         WHEN report.outcome = 'lost' AND leases.loss_count + %(proven)s::int >= %(max_losses)s
             THEN 'failed'
+        WHEN report.outcome = 'lost' AND %(max_lost_attempts)s <= 1 + (
+            SELECT count(*) FROM attempts JOIN tasks ON tasks.id = attempts.task_id
+            WHERE attempts.task_id = leases.task_id AND attempts.outcome = 'lost'
+                AND attempts.generation = tasks.generation
+        ) THEN 'failed'
         WHEN report.outcome = 'lost' THEN 'queued'
         WHEN leases.retry_count < leases.max_retries THEN 'pending'
         ELSE 'failed'
@@ -49,7 +55,11 @@ WITH held AS (
         retry_count = tasks.retry_count + (held.status = 'pending')::int,
         loss_count = tasks.loss_count + (held.outcome = 'lost' AND %(proven)s)::int,
         exit_code = held.exit_code,
-        result_text = held.result
+        result_text = CASE
+            WHEN held.outcome = 'lost' AND held.status = 'failed'
+            THEN concat_ws(E'\n', 'poison: lost too often with its worker', nullif(held.result, ''))
+            ELSE held.result
+        END
     FROM held WHERE tasks.id = held.task_id
     RETURNING tasks.id, tasks.status, tasks.generation, tasks.attempt, tasks.fencing_token,
         tasks.started_at, held.worker_id, held.outcome, held.exit_code, held.signal,

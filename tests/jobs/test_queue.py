@@ -271,18 +271,30 @@ def test_a_task_under_which_workers_die_three_times_is_poison():
 
     assert states == ["queued", "queued", "failed"]
     assert Task.objects.get().loss_count == 3
+    assert Task.objects.get().result_text == "poison: lost too often with its worker"
     assert Attempt.objects.filter(outcome="lost").count() == 3
 
 
-def test_silence_is_no_proof_of_death():
+def test_silence_is_no_proof_of_death_but_not_for_ever():
+    """Else a task that kills whole machines, whose workers' names never return, would kill all."""
     worker = register()
     submit("true")
     promote()
-    for _ in range(5):
-        (task,) = claim(worker)
-        queue.report([ended(task, Outcome.LOST)], proven=False)
 
-    assert status_of(task.task_id) == Status.QUEUED
+    def lose(times):
+        for _ in range(times):
+            (task,) = claim(worker)
+            (state,) = queue.report([ended(task, Outcome.LOST)], proven=False).values()
+        return state
+
+    assert lose(29) == "queued"
+    assert lose(1) == "failed"
+    row = Task.objects.get()
+    assert (row.loss_count, row.result_text) == (0, "poison: lost too often with its worker")
+
+    queue.retry([row.pk])
+    promote()
+    assert lose(29) == "queued"  # a person's retry counts anew
 
 
 # -- cancel, retry

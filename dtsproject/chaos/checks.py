@@ -1,0 +1,205 @@
+"""What must be true of a history. Each check yields breaches; a breach names its task and rows.
+
+Two attempts overlap where a stamp of the older is later than the start of the newer: both lived
+then, whatever happened between. What lived on for less than a beat (50 ms) after its last stamp
+may go unseen.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dtsproject.chaos.history import Event, History
+from dtsproject.chaos.schedule import FREEZE
+from dtsproject.chaos.workload import SURE
+from jobs.states import TERMINAL, TRANSITIONS, Outcome, Status
+
+MAX_LOSSES = 3
+# The guard ends what a frozen machine ran as soon as it thaws: the one exception, by name.
+THAW_SECONDS = 2.0
+# The database's wall clock against CLOCK_BOOTTIME here.
+CLOCK_ERROR_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Breach:
+    check: str
+    subject: str
+    rows: list[Event]
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.subject}"
+
+
+def check(history: History) -> list[Breach]:
+    """All breaches, in the order of CHECKS."""
+    index = Index(history)
+    return [
+        Breach(name, subject, list(rows))
+        for name, find in CHECKS.items()
+        for subject, *rows in find(index)
+    ]
+
+
+class Index:
+    """The history by task."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.tasks = {it["task"]: it for it in history.of("task")}
+        self.lives = self._by_task("lived")
+        self.moves = self._by_task("moved", stable=True)
+        self.attempts = self._by_task("attempt")
+        self.freezes = list(spans(history, FREEZE))
+
+    def _by_task(self, event: str, *, stable: bool = False) -> dict[int, list[Event]]:
+        found = defaultdict(list)
+        events = [it for it in self.history.events if it["event"] == event]
+        for it in events if stable else sorted(events, key=lambda it: it["token"]):
+            found[it["task"]].append(it)
+        return found
+
+    def thawing(self, life: Event) -> bool:
+        """Whether the attempt lived on only because its whole machine was frozen."""
+        return any(
+            worker == life["worker"]
+            and life["at"] < thawed_at
+            and frozen_at < life["until"] < thawed_at + THAW_SECONDS
+            for worker, frozen_at, thawed_at in self.freezes
+        )
+
+
+def spans(history: History, kind: str) -> Iterator[tuple[str, float, float]]:
+    """Target, begin and end of each fault of this kind; one without an end lasts for ever."""
+    ends = {it["fault"]: it["at"] for it in history.of("fault_end")}
+    for it in history.of("fault_begin"):
+        if it["kind"] == kind and "skipped" not in it:
+            yield it["target"], it["at"], ends.get(it["fault"], float("inf"))
+
+
+Found = Iterable[tuple[Any, ...]]
+
+
+def lost(index: Index) -> Found:
+    """An acknowledged job exists with all its tasks, and each has ended."""
+    submitted = {it["submission"]: it for it in index.history.of("submitted")}
+    by_job = defaultdict(list)
+    for task in index.tasks.values():
+        by_job[task["job"]].append(task)
+    jobs = {it["job"] for it in index.history.of("job")}
+    for it in index.history.of("acknowledged"):
+        found, wanted = by_job[it["job"]], submitted[it["submission"]]["tasks"]
+        if it["job"] not in jobs:
+            yield f"job {it['job']} was acknowledged and does not exist", it
+        elif len(found) != wanted:
+            yield f"job {it['job']} has {len(found)} of {wanted} tasks", it
+
+
+def unended(index: Index) -> Found:
+    for number, task in index.tasks.items():
+        if task["status"] not in TERMINAL:
+            yield f"task {number} is still {task['status']}", task
+
+
+def refused(index: Index) -> Found:
+    """A good submit is never refused, and a fault is never answered as a bug."""
+    for it in index.history.of("tried"):
+        if isinstance(it["answer"], int) and it["answer"] not in (429, 503):
+            yield f"submission {it['submission']} was answered {it['answer']}", it
+
+
+def overlap(index: Index) -> Found:
+    """No two attempts of a task live at once."""
+    for number, lives in index.lives.items():
+        for older, newer in zip(lives, lives[1:], strict=False):
+            if older["until"] > newer["at"] and not index.thawing(older):
+                seconds = older["until"] - newer["at"]
+                yield f"task {number} lived twice for {seconds:.2f} s", older, newer
+
+
+def outlived(index: Index) -> Found:
+    """An attempt's tree is dead when its end is recorded."""
+    for number, lives in index.lives.items():
+        ends = {it["token"]: it for it in index.attempts[number]}
+        for life in lives:
+            end = ends.get(life["token"])
+            if not end or index.thawing(life):
+                continue
+            seconds = life["until"] - end["at"] - CLOCK_ERROR_SECONDS
+            if seconds > 0:
+                yield f"task {number} lived {seconds:.2f} s after its recorded end", life, end
+
+
+def ended_twice(index: Index) -> Found:
+    """Exactly one terminal state a generation, and only moves that jobs.states allows."""
+    for number, moves in index.moves.items():
+        ends = defaultdict(list)
+        for move in moves:
+            before, after = Status(move["before"]), Status(move["after"])
+            if after in TERMINAL:
+                ends[move["generation"]].append(move)
+            if after not in TRANSITIONS[before]:
+                yield f"task {number} went from {before} to {after}", move
+        for generation, found in ends.items():
+            if len(found) > 1:
+                yield f"task {number} ended {len(found)} times in generation {generation}", *found
+    for number, task in index.tasks.items():
+        ended = {it["generation"] for it in index.moves[number] if it["after"] in TERMINAL}
+        if task["status"] in TERMINAL and ended != set(range(1, task["generation"] + 1)):
+            yield f"task {number} did not end in each generation", task
+
+
+def endless(index: Index) -> Found:
+    """Each claim has exactly one recorded end."""
+    for number, task in index.tasks.items():
+        attempts = index.attempts[number]
+        tokens = [it["token"] for it in attempts]
+        if tokens != list(range(1, task["token"] + 1)):
+            yield f"task {number} has ends {tokens} for {task['token']} claims", task, *attempts
+    for number, lives in index.lives.items():
+        recorded = {it["token"] for it in index.attempts[number]}
+        for life in lives:
+            if life["token"] not in recorded:
+                yield f"attempt {life['token']} of task {number} has no end", life
+
+
+def undone(index: Index) -> Found:
+    """`done` means: one done attempt, the last one, whose command came to its own good end."""
+    for number, task in index.tasks.items():
+        attempts = [it for it in index.attempts[number] if it["generation"] == task["generation"]]
+        done = [it for it in index.attempts[number] if it["outcome"] == Outcome.DONE]
+        if len(done) != (task["status"] == Status.DONE):
+            yield f"task {number} is {task['status']}, done {len(done)} times", task, *attempts
+        lives = {it["token"]: it for it in index.lives[number]}
+        for attempt in done:
+            life = lives.get(attempt["token"])
+            if not life or not life["ended"] or life["code"] != 0:
+                yield f"task {number} is done, its command is not", attempt, *lives.values()
+
+
+def failed(index: Index) -> Found:
+    """What cannot fail by itself fails only as poison."""
+    for number, task in index.tasks.items():
+        losses = [it for it in index.attempts[number] if it["outcome"] == Outcome.LOST]
+        if task["status"] == Status.FAILED and task["name"] in SURE and len(losses) < MAX_LOSSES:
+            yield f"task {number} ({task['name']}) failed", task, *index.attempts[number]
+
+
+def left(index: Index) -> Found:
+    for it in index.history.of("left"):
+        yield f"{it['what']}: {it['detail']}", it
+
+
+CHECKS: dict[str, Callable[[Index], Found]] = {
+    "acknowledged and lost": lost,
+    "not ended": unended,
+    "refused": refused,
+    "two at once": overlap,
+    "outlived its end": outlived,
+    "ended twice": ended_twice,
+    "attempt without an end": endless,
+    "done": undone,
+    "failed": failed,
+    "left behind": left,
+}

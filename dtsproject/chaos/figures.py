@@ -1,0 +1,108 @@
+"""What a run amounts to, in numbers, all of them from its history.
+
+Recovery time is counted from a fault's end (of a kill: from the kill) until what it hit worked
+again, that is until
+    worker, guard, its machine, clock or disk   that worker started a task
+    API                                         /readyz said so
+    scheduler                                   any task was queued
+    recovery, database, wire                    any task reached a terminal state
+A fault after which that never came, or which ended when nothing was left to do, has none.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from statistics import quantiles
+from typing import Any
+
+from dtsproject.chaos.checks import Breach
+from dtsproject.chaos.history import Event, History
+from dtsproject.chaos.schedule import KINDS
+from jobs.states import TERMINAL, Status
+
+
+def figures(history: History, breaches: list[Breach]) -> dict[str, Any]:
+    run = history.of("run")[0]
+    pauses = [it["pause_seconds"] for it in history.of("acknowledged")]
+    answers = Counter(str(it["answer"]) for it in history.of("tried"))
+    tasks = Counter(it["status"] for it in history.of("task"))
+    submitted = history.of("submitted")
+    return {
+        "seed": run["seed"],
+        "seconds": run["seconds"],
+        "settled_seconds": run.get("settled_seconds"),
+        "faults": of_faults(history),
+        "jobs": {
+            "submitted": len(submitted),
+            "acknowledged": len(pauses),
+            "stored": len(history.of("job")),
+            "unacknowledged_tries": dict(answers),
+        },
+        "tasks": {
+            "submitted": sum(it["tasks"] for it in submitted),
+            "stored": sum(tasks.values()),
+            **{str(status): tasks[status] for status in Status if tasks[status]},
+        },
+        "attempts": dict(Counter(it["outcome"] for it in history.of("attempt"))),
+        "worst_pause_seconds": max(pauses, default=None),
+        "breaches": [
+            {"check": it.check, "subject": it.subject, "rows": it.rows} for it in breaches
+        ],
+    }
+
+
+def of_faults(history: History) -> dict[str, Any]:
+    """By kind: how many were injected and skipped, and the recovery times' percentiles."""
+    begun: dict[str, list[Event]] = defaultdict(list)
+    for it in history.of("fault_begin"):
+        begun[it["kind"]].append(it)
+    ends = {it["fault"]: it["at"] for it in history.of("fault_end")}
+    signs = Signs(history)
+    found = {}
+    for kind in KINDS:
+        injected = [it for it in begun[kind] if "skipped" not in it]
+        times = [signs.recovery(it["target"], ends[it["fault"]]) for it in injected]
+        known = sorted(time for time in times if time is not None)
+        found[kind] = {
+            "injected": len(injected),
+            "skipped": len(begun[kind]) - len(injected),
+            "recovery_p50_seconds": percentile(known, 50),
+            "recovery_p95_seconds": percentile(known, 95),
+        }
+    return found
+
+
+class Signs:
+    """The moments that show that something works, in order of time."""
+
+    def __init__(self, history: History) -> None:
+        self.starts = history.of("lived")
+        moves = history.of("moved")
+        self.ends = [it["at"] for it in moves if it["after"] in TERMINAL]
+        self.queued = [it["at"] for it in moves if it["after"] == Status.QUEUED]
+        self.ready = history.of("ready")
+
+    def recovery(self, target: str, since: float) -> float | None:
+        """Seconds from `since` until the target showed that it worked."""
+        what = target.partition("-")[0]
+        signs: dict[str, Callable[[], list[float]]] = {
+            "worker": lambda: [it["at"] for it in self.starts if it["worker"] == target],
+            "scheduler": lambda: self.queued,
+            "api": lambda: self._api(since),
+        }
+        later = [at for at in signs.get(what, lambda: self.ends)() if at >= since]
+        return later[0] - since if later else None
+
+    def _api(self, since: float) -> list[float]:
+        before = [it for it in self.ready if it["at"] < since]
+        if before and before[-1]["answer"]:  # the probe saw no interruption
+            return [since]
+        return [it["at"] for it in self.ready if it["answer"]]
+
+
+def percentile(values: list[float], percent: int) -> float | None:
+    """Of sorted values, by linear interpolation between the two nearest."""
+    if not values:
+        return None
+    if len(values) == 1:
+        return round(values[0], 2)
+    return round(quantiles(values, n=100, method="inclusive")[percent - 1], 2)

@@ -1,0 +1,97 @@
+"""Reads from the run's own database what the history needs of it."""
+
+import contextlib
+import threading
+import time
+from typing import Any
+
+import psycopg
+
+from dtsproject.chaos.history import History, now
+from jobs.states import TERMINAL
+
+# Each change of a task's state, noted by the database itself in the transaction that makes it.
+NOTE_MOVES = """
+CREATE TABLE chaos_moves (
+    n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, task bigint, generation int,
+    before text, after text, token bigint, at timestamptz DEFAULT clock_timestamp()
+);
+CREATE FUNCTION chaos_note_move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos_moves (task, generation, before, after, token)
+    VALUES (NEW.id, NEW.generation, OLD.status, NEW.status, NEW.fencing_token);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note_move AFTER UPDATE OF status ON tasks
+    FOR EACH ROW EXECUTE FUNCTION chaos_note_move();
+"""
+EPOCH = "extract(epoch FROM {})::float8"
+FACTS = {
+    "moved": f"SELECT {EPOCH.format('at')} AS at, task, generation, before, after, token"
+    " FROM chaos_moves ORDER BY n",
+    "attempt": f"SELECT {EPOCH.format('a.ended_at')} AS at, a.task_id AS task, a.generation,"
+    " a.fencing_token AS token, a.outcome, a.error, w.name AS worker"
+    " FROM attempts a LEFT JOIN workers w ON w.id = a.worker_id",
+    "task": f"SELECT {EPOCH.format('updated_at')} AS at, id AS task, job_id AS job, name, status,"
+    " generation, fencing_token AS token FROM tasks",
+    "job": f"SELECT {EPOCH.format('created_at')} AS at, id AS job, name FROM jobs",
+}
+NARROW = ("waiting", "ready", "leases", "deferred")
+
+
+def connect(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url, autocommit=True, connect_timeout=5)
+
+
+def note_moves(url: str) -> None:
+    with connect(url) as database:
+        database.execute(NOTE_MOVES)
+
+
+def counts(database: psycopg.Connection[Any]) -> dict[str, int]:
+    """How many tasks are in each state."""
+    return dict(database.execute("SELECT status, count(*) FROM tasks GROUP BY 1").fetchall())
+
+
+class Watch(threading.Thread):
+    """Keeps count for a person who looks on; a database that is away is looked at again."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(name="watch", daemon=True)
+        self.url = url
+        self.counts: dict[str, int] = {}
+
+    def __str__(self) -> str:
+        ended = sum(number for status, number in self.counts.items() if status in TERMINAL)
+        return f"{ended} of {sum(self.counts.values())} tasks ended"
+
+    def run(self) -> None:
+        while True:
+            with contextlib.suppress(psycopg.Error), connect(self.url) as database:
+                while True:
+                    self.counts = counts(database)
+                    time.sleep(1)
+            time.sleep(1)
+
+
+def settled(url: str) -> bool:
+    """Whether every task has ended."""
+    with connect(url) as database:
+        found = counts(database)
+    return not set(found) - {str(status) for status in TERMINAL}
+
+
+def gather(url: str, history: History) -> None:
+    """Adds all the database knows; its times, of the wall clock, become CLOCK_BOOTTIME."""
+    with connect(url) as database:
+        row = database.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+        assert row
+        offset = row[0] - now()
+        for event, query in FACTS.items():
+            cursor = database.execute(query)  # type: ignore[call-overload]
+            names = [column.name for column in cursor.description or ()]
+            for values in cursor:
+                fact = dict(zip(names, values, strict=True))
+                history.add(event, **fact | {"at": fact["at"] - offset})
+        for table in NARROW:
+            for (task,) in database.execute(f"SELECT task_id FROM {table}"):  # type: ignore[call-overload]  # noqa: S608
+                history.add("left", what=table, detail=f"task {task}")

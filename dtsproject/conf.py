@@ -6,10 +6,13 @@ settings module (`DTS = {"POLICY": "ops.policies.Fifo"}`) or the environment (`D
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 
@@ -45,12 +48,20 @@ class Conf:
     log_retention_days: int = 7
 
 
+@cache
 def conf() -> Conf:
     """The settings in force. Raises ImproperlyConfigured for a key that does not exist."""
     known = {field.name.upper() for field in fields(Conf)}
     if unknown := sorted(set(settings.DTS) - known):
         raise ImproperlyConfigured(f"DTS has no setting {', '.join(unknown)}")
     return Conf(**{key.lower(): value for key, value in settings.DTS.items()})
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **_: object) -> None:
+    """Settings change under tests only (override_settings)."""
+    if setting == "DTS":
+        conf.cache_clear()
 
 
 def load(dotted_path: str) -> Any:

@@ -17,6 +17,7 @@ import os
 import selectors
 import socket
 import sys
+from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,7 @@ from workers.guard_wire import Decoder, boottime, encode
 
 _WATCH_SECONDS = 1.0  # the longest wait with tasks: poll() does not count a suspend, leases do
 _DYING_SECONDS = 0.05  # between two looks at a tree that is slow to die
-_MAX_FDS = 4
+_FDS_BYTES = socket.CMSG_LEN(4 * array("i").itemsize)
 _LOOK_AGAIN = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -41,6 +42,8 @@ class GuardProcess:
     def __init__(self, control: socket.socket, sessions_fd: int, mark: str) -> None:
         self.control = control
         self.sessions_fd = sessions_fd
+        for fd in control.fileno(), sessions_fd:  # no task may have them: see `start`
+            os.set_inheritable(fd, False)
         self.mark = mark
         self.reaper = Reaper(mark)
         self.lease_until = 0.0
@@ -100,13 +103,15 @@ class GuardProcess:
 
     def receive(self, control: socket.socket) -> None:
         try:
-            data, fds, flags, _ = socket.recv_fds(control, 1 << 16, _MAX_FDS, _CLOSE_ON_EXEC)
+            # Not socket.recv_fds, which drops the flag: a task would inherit what is received.
+            data, ancillary, flags, _ = control.recvmsg(1 << 16, _FDS_BYTES, _CLOSE_ON_EXEC)
         except BlockingIOError:  # woken to write
             return
         except ConnectionError:  # it left without reading all it was told
-            data, fds, flags = b"", [], 0
+            data, ancillary, flags = b"", [], 0
         if not data:
             return self.give_up(control)
+        fds = list(array("i", b"".join(content for _, _, content in ancillary)))
         if flags & socket.MSG_CTRUNC:  # cut short by our own limit of open files
             _close(fds)
             self.fds_received.append([])
@@ -134,7 +139,8 @@ class GuardProcess:
     ) -> None:
         fds = self.fds_received.popleft()
         try:
-            if boottime() >= self.lease_until:
+            asked_at = boottime()
+            if asked_at >= self.lease_until:
                 self.outgoing += encode(report(key, "lease_lost", "the lease had ended"))
                 return
             pid = start(fds, env={**env, "DTS_TREE": f"{self.mark}.{key}"}, **program)
@@ -145,7 +151,7 @@ class GuardProcess:
             _close(fds)
         tree = Tree(key, pid, timeout_seconds=timeout_seconds, grace_seconds=grace_seconds)
         self.reaper.add(tree)
-        note_session(self.sessions_fd, tree.slot, tree.pid)
+        note_session(self.sessions_fd, tree.slot, pid, asked_at, tree.started_at)
 
     def flush(self) -> None:
         """Writes what the socket takes; the rest when the agent has read."""

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 from workers.guard_proc import read_process
 
-_RECORD = b"%15d %15d\n"
-_LENGTH = 32
+_RECORD = b"%10d %15d %15d\n"
+_LENGTH = 43
+_TICKS = os.sysconf("SC_CLK_TCK")
 _Path = str | os.PathLike[str]
 
 
@@ -51,11 +52,14 @@ def _try_lock(fd: int, kind: int) -> bool:
     return True
 
 
-def note_session(fd: int, slot: int, pid: int) -> None:
-    """Puts a session's leader in a slot, over whom it held before; a full disk is no error."""
+def note_session(fd: int, slot: int, pid: int, after: float, before: float) -> None:
+    """Puts a session's leader in a slot, over whom it held before; a full disk is no error.
+
+    It started `after` and `before` these moments since boot, which tells its pid from a re-use.
+    """
     with contextlib.suppress(OSError):
-        if leader := read_process(pid):
-            os.pwrite(fd, _RECORD % (pid, leader.start_ticks), slot * _LENGTH)
+        record = _RECORD % (pid, int(after * _TICKS), int(before * _TICKS))
+        os.pwrite(fd, record, slot * _LENGTH)
 
 
 def noted_leaders(path: _Path) -> set[int]:
@@ -68,6 +72,6 @@ def noted_leaders(path: _Path) -> set[int]:
     records = (content[at : at + _LENGTH].split() for at in range(0, len(content), _LENGTH))
     return {
         pid
-        for pid, start_ticks in (map(int, record) for record in records if len(record) == 2)
-        if (process := read_process(pid)) and process.start_ticks == start_ticks
+        for pid, after, before in (map(int, record) for record in records if len(record) == 3)
+        if (process := read_process(pid)) and after <= process.start_ticks <= before
     }

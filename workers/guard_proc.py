@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores for tasks
+IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores for tasks
 
 
 class Process(NamedTuple):
@@ -30,8 +30,11 @@ class Process(NamedTuple):
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    fd = os.open(path, os.O_RDONLY)  # open() asks for size, kind and position too
+    try:
+        return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+    finally:
+        os.close(fd)
 
 
 def become_subreaper() -> bool:
@@ -111,7 +114,7 @@ def wake_on_signals() -> int:
     does not, so TERM, INT and HUP are handled here, by nothing.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
+    for number in signal.valid_signals() - IGNORED_BY_PYTHON:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -126,8 +129,8 @@ def wake_on_signals() -> int:
 def own_peak_bytes() -> int:
     """This process's own peak memory; 0 when unknown. (getrusage would count its parent's.)"""
     try:
-        with open("/proc/self/status", "rb") as file:
-            peak = next(line for line in file if line.startswith(b"VmHWM:"))
-    except (FileNotFoundError, StopIteration):
+        status = _read("/proc/self/status")
+    except FileNotFoundError:
         return 0
-    return int(peak.split()[1]) * 1024
+    peak = status.partition(b"VmHWM:")[2].split(maxsplit=1)
+    return int(peak[0]) * 1024 if peak else 0

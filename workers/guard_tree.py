@@ -8,14 +8,17 @@ import subprocess
 import sys
 from typing import Any
 
-from workers.guard_proc import own_peak_bytes, read_process, send
+from workers.guard_proc import IGNORED_BY_PYTHON, own_peak_bytes, read_process, send
 from workers.guard_wire import boottime
 
 _EXEC_SHIM = os.path.join(os.path.dirname(__file__), "guard_exec.py")
+_SPAWNS = sys.platform == "linux"  # elsewhere posix_spawn may lack setsid
 
 
 class Tree:
     """A leader (the process started for a task, which leads a session) and all it begot."""
+
+    own_peak = 0
 
     def __init__(
         self, key: int, pid: int, *, timeout_seconds: float | None, grace_seconds: float
@@ -85,11 +88,13 @@ class Tree:
 
     def reap(self) -> dict[str, Any]:
         """Takes the leader's exit status; only now may its pid be used again."""
-        # Linux carries the memory of whoever spawned a process into its ru_maxrss.
-        least_peak = own_peak_bytes()
         _, status, usage = os.wait4(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
+        # Linux carries the memory of whoever spawned a process into its ru_maxrss. Ours only
+        # grows, so it is read anew where the answer may change.
         peak = usage.ru_maxrss * 1024
+        if peak > Tree.own_peak:
+            Tree.own_peak = own_peak_bytes()
         return report(
             self.key,
             self.reason,
@@ -97,7 +102,7 @@ class Tree:
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
-            peak_memory_bytes=peak if peak > least_peak else None,
+            peak_memory_bytes=peak if peak > Tree.own_peak else None,
             started_at=self.started_at,
             ended_at=self.ended_at,
             escaped=len(self.escaped),
@@ -146,6 +151,8 @@ def start(
         unset = [] if "LC_CTYPE" in env else ["LC_CTYPE"]
         options = json.dumps({"nice": nice or 0, "rlimits": rlimits or {}, "unset": unset})
         argv = [sys.executable, "-I", "-S", _EXEC_SHIM, options, *argv]
+    if _SPAWNS and os.path.dirname(argv[0]) and cwd is None and umask is None and not fds[3:]:
+        return _spawn(fds, argv, env)
     process = subprocess.Popen(
         argv,
         env=env,
@@ -159,3 +166,16 @@ def start(
     )
     process.returncode = 0  # the guard reaps; Popen's finalizer would do so behind its back
     return process.pid
+
+
+def _spawn(fds: list[int], argv: list[str], env: dict[str, str]) -> int:
+    """What Popen does for a plain program, at half its price. It closes nothing: every other
+    descriptor of the guard is close-on-exec."""
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        env,
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)],
+        setsid=True,
+        setsigdef=IGNORED_BY_PYTHON,
+    )

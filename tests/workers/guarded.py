@@ -36,7 +36,7 @@ lock, command, fork = sys.argv[1:]
 guard = Guard(pathlib.Path(lock))
 guard.renew(boottime() + 60)
 null = os.open("/dev/null", os.O_RDWR)
-guard.spawn(1, ["sh", "-c", command], {**os.environ, "DTS_BOOT_ID": "boot"}, [null] * 3)
+guard.spawn(1, ["/bin/sh", "-c", command], {**os.environ, "DTS_BOOT_ID": "boot"}, [null] * 3)
 while not (pid := guard.pid):
     time.sleep(0.001)
 print(pid, guard.process.pid, flush=True)
@@ -78,7 +78,7 @@ def sleepers(tag):
 
 def spawn(guard, command, key=1, **options):
     """Starts a shell command, or an argv, on /dev/null unless given `fds`."""
-    argv = ["sh", "-c", command] if isinstance(command, str) else command
+    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command
     env = options.pop("env", ENV)
     with open(os.devnull, "r+b", buffering=0) as null:
         guard.spawn(key, argv, env, options.pop("fds", [null.fileno()] * 3), **options)

@@ -60,9 +60,11 @@ def ignored(mask):
     return {n for n in range(1, 65) if int(mask, 16) >> (n - 1) & 1} - {32, 33}
 
 
-def test_a_task_starts_clean(guard):
+@pytest.mark.parametrize("shell", ["/bin/sh", "sh"])  # by posix_spawn, by Popen
+def test_a_task_starts_clean(guard, shell):
     """No signal ignored or blocked, nothing of the guard's open, the environment as told."""
-    text = output(guard, "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; env")
+    looks = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; env"
+    text = output(guard, [shell, "-c", looks])
     lines = text.split()
     assert lines[:3] == ["SigBlk:", "0" * 16, "SigIgn:"]
     assert not ignored(lines[3])
@@ -104,7 +106,7 @@ def test_out_of_descriptors_is_a_task_not_started(guard):
     for room in (0, 1, 2, 3, 4):  # none of the three, some, all but none for the spawn itself
         limit = (free[room], hard)
         resource.prlimit(guard.pid, resource.RLIMIT_NOFILE, limit)
-        ended = run(guard, "exit 0", key=2)
+        ended = run(guard, ["true"], key=2)
         assert ended.reason == "not_started"
         assert "too many open files" in ended.error.lower()
     resource.prlimit(guard.pid, resource.RLIMIT_NOFILE, (hard, hard))

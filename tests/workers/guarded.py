@@ -62,18 +62,19 @@ def wait_until(condition, seconds=10):
 
 def living(tag):
     """Pids of processes with this text among their arguments; a zombie has none."""
-    pids = []
+    return [pid for pid, arguments in command_lines() if tag.encode() in arguments]
+
+
+def command_lines():
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if tag.encode() in (directory / "cmdline").read_bytes():
-                pids.append(int(directory.name))
-    return pids
+            yield int(directory.name), (directory / "cmdline").read_bytes()
 
 
 def sleepers(tag):
     """Pids of `sleep <tag>` alone, without the shells that have it in their script."""
     wanted = f"sleep\0{tag}\0".encode()
-    return [pid for pid in living(tag) if Path(f"/proc/{pid}/cmdline").read_bytes() == wanted]
+    return [pid for pid, arguments in command_lines() if arguments == wanted]
 
 
 def spawn(guard, command, key=1, **options):

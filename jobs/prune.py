@@ -6,7 +6,7 @@ from dtsproject.conf import conf
 
 BATCH = 100
 
-# Attempts have no database constraint, so they are deleted by name, in one statement with the
+# No database constraint cascades, so attempts are deleted by name, in one statement with the
 # tasks they belong to. A job being retried has finished_at NULL again and is not picked.
 PRUNE = """
 WITH old AS MATERIALIZED (
@@ -24,7 +24,7 @@ SELECT count(*) FROM old
 def prune() -> int:
     """Deletes up to a batch of jobs finished longer than retention_days ago; returns how many.
 
-    The jobs' own rows go last, in a statement of their own: tasks refer to them.
+    The jobs' own rows go last, in a statement of their own, which sees that no task is left.
     """
     age = conf().retention_days
     with connection.cursor() as cursor:

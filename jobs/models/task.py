@@ -18,7 +18,9 @@ class Task(models.Model):
     end, and so serves the lists: of finished work, and, while it is NULL, of live work.
     """
 
-    job = models.ForeignKey("jobs.Job", models.CASCADE, related_name="tasks", db_index=False)
+    job = models.ForeignKey(
+        "jobs.Job", models.CASCADE, related_name="tasks", db_constraint=False, db_index=False
+    )
     name = models.CharField(max_length=200, blank=True, default="")
     queue = models.CharField(max_length=40, default="default")
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.SHELL)

@@ -55,6 +55,15 @@ def test_a_job_is_stored_whole_or_not_at_all(monkeypatch):
     assert not Waiting.objects.exists()
 
 
+def test_a_deleted_job_takes_its_tasks_with_it():
+    kept, gone = submit("true")[0], submit("true", shell("true"))[0]
+
+    gone.job.delete()
+
+    assert list(Task.objects.values_list("pk", flat=True)) == [kept.pk]
+    assert list(Waiting.objects.values_list("pk", flat=True)) == [kept.pk]
+
+
 def test_a_task_for_later_is_deferred_until_it_is_due():
     (task,) = submit(shell("true", run_after=timezone.now() + timedelta(hours=1)))
     register()

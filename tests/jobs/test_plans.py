@@ -167,7 +167,12 @@ def test_ends_are_written_by_index():
     leases = list(Lease.objects.order_by("pk")[:100])
     endings = [Ending(lease.task_id, lease.fencing_token, Outcome.DONE) for lease in leases]
     sent = statements.columns(Ending._fields, endings)
-    rules = {"max_losses": 3, "backoff_base_seconds": 1.0, "backoff_ceiling_seconds": 60.0}
+    rules = {
+        "max_losses": 3,
+        "max_lost_attempts": 30,
+        "backoff_base_seconds": 1.0,
+        "backoff_ceiling_seconds": 60.0,
+    }
     found = plan("end", {**sent, "worker_id": None, "proven": True, **rules})
 
     assert_by_index(found, 100, "leases", "tasks")

@@ -42,6 +42,8 @@ class Conf:
     backoff_ceiling_seconds: float = 3600.0
 
     max_tasks_per_job: int = 100_000
+    # Submits are refused while as many tasks are pending.
+    max_backlog: int = 1_000_000
     result_limit_bytes: int = 8 * 1024
     log_limit_bytes: int = 1024 * 1024
     retention_days: int = 30

@@ -18,6 +18,7 @@ class Refusal(Exception):
     status = 409
     code = "refused"
     title = "Refused"
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str, **members: Any) -> None:
         super().__init__(detail)

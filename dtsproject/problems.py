@@ -63,14 +63,7 @@ def from_exception(request: HttpRequest, error: BaseException | None) -> HttpRes
     """The problem that an exception amounts to; None for one that only a bug explains."""
     match error:
         case Refusal():
-            return problem(
-                request,
-                error.status,
-                error.detail,
-                code=error.code,
-                title=error.title,
-                **error.members,
-            )
+            return _refused(request, error)
         case exceptions.ValidationError():
             return _invalid(request, error)
         case exceptions.APIException():
@@ -84,6 +77,20 @@ def from_exception(request: HttpRequest, error: BaseException | None) -> HttpRes
         case OperationalError() | InterfaceError():
             return unavailable(request, "The database does not answer; try again in a moment.")
     return None
+
+
+def _refused(request: HttpRequest, error: Refusal) -> HttpResponse:
+    response = problem(
+        request,
+        error.status,
+        error.detail,
+        code=error.code,
+        title=error.title,
+        **error.members,
+    )
+    if error.retry_after_seconds is not None:
+        response["Retry-After"] = str(error.retry_after_seconds)
+    return response
 
 
 def unavailable(request: HttpRequest, detail: str) -> HttpResponse:

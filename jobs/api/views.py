@@ -28,6 +28,7 @@ from jobs.api.serializers import (
     job_spec,
 )
 from jobs.authentication import access
+from jobs.backlog import backlog
 from jobs.models import Attempt, Job, Task
 from jobs.states import Status
 
@@ -74,11 +75,14 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         description="All of it is stored, or nothing.",
         request=JobSubmission,
         responses={201: JobDetailSerializer}
-        | refused(422, "too_many_lanes: too many distinct requirements."),
+        | refused(422, "too_many_lanes: too many distinct requirements.")
+        | refused(429, "overloaded: too much work waits; Retry-After says when to try again."),
         examples=[DEMO],
     )
     def create(self, request: Request) -> Response:
-        job = queue.submit(job_spec(request.data), submitted_by=access(request).name)
+        spec = job_spec(request.data)
+        backlog.admit(len(spec.tasks))
+        job = queue.submit(spec, submitted_by=access(request).name)
         answer = self.detail_of(job)
         answer.status_code = 201
         answer["Location"] = reverse("v1:job-detail", [job.pk])

@@ -15,6 +15,7 @@ from dtsproject.command import Command as BaseCommand
 from dtsproject.show import duration
 from jobs import queue
 from jobs.api.serializers import job_spec
+from jobs.backlog import backlog
 from jobs.follow import follow
 from jobs.models import Job, Task
 from jobs.states import Status
@@ -47,6 +48,7 @@ class Command(BaseCommand):
             found = problems.faults(error.detail, "#")
             lines = [f"{fault['pointer']}: {fault['detail']}" for fault in found]
             raise CommandError("\n".join(lines), returncode=2) from error
+        backlog.admit(len(spec.tasks))
         job = queue.submit(spec, submitted_by=user_name())
         self.stdout.write(str(job.pk))
         if options["wait"]:

@@ -1,0 +1,4 @@
+-- How many tasks are pending, counted up to a limit: by two index-only scans.
+SELECT count(*) FROM (
+    (SELECT FROM waiting LIMIT %(limit)s) UNION ALL (SELECT FROM deferred LIMIT %(limit)s)
+) found

@@ -8,16 +8,20 @@ may go unseen.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from dtsproject.chaos.history import Event, History
-from dtsproject.chaos.schedule import FREEZE
+from dtsproject.chaos.schedule import FREEZE, FULL, WORKERS
 from dtsproject.chaos.workload import SURE
 from jobs.states import TERMINAL, TRANSITIONS, Outcome, Status
 
 MAX_LOSSES = 3
 # The guard ends what a frozen machine ran as soon as it thaws: the one exception, by name.
 THAW_SECONDS = 2.0
+# A worker killed while it starts, or whose former boot's guard still kills, is refused its name.
+MAY_BE_REFUSED = {(name, 2) for name in WORKERS}
+START_SECONDS = 5.0
 # The database's wall clock against CLOCK_BOOTTIME here.
 CLOCK_ERROR_SECONDS = 0.05
 
@@ -112,7 +116,7 @@ def refused(index: Index) -> Found:
 def overlap(index: Index) -> Found:
     """No two attempts of a task live at once."""
     for number, lives in index.lives.items():
-        for older, newer in zip(lives, lives[1:], strict=False):
+        for older, newer in pairwise(lives):
             if older["until"] > newer["at"] and not index.thawing(older):
                 seconds = older["until"] - newer["at"]
                 yield f"task {number} lived twice for {seconds:.2f} s", older, newer
@@ -186,6 +190,16 @@ def failed(index: Index) -> Found:
             yield f"task {number} ({task['name']}) failed", task, *index.attempts[number]
 
 
+def exited(index: Index) -> Found:
+    """Nobody gives up by itself, but a worker that may not or cannot start: it is told to wait."""
+    full = list(spans(index.history, FULL))
+    for it in index.history.of("exited"):
+        name, status, at = it["program"], it["status"], it["at"]
+        had_no_disk = any(t == name and a <= at < z + START_SECONDS for t, a, z in full)
+        if status >= 0 and not had_no_disk and (name, status) not in MAY_BE_REFUSED:
+            yield f"{name} ended with {status}", it
+
+
 def left(index: Index) -> Found:
     for it in index.history.of("left"):
         yield f"{it['what']}: {it['detail']}", it
@@ -201,5 +215,6 @@ CHECKS: dict[str, Callable[[Index], Found]] = {
     "attempt without an end": endless,
     "done": undone,
     "failed": failed,
+    "gave up": exited,
     "left behind": left,
 }

@@ -18,7 +18,7 @@ THREADS = 4
 ANSWER_SECONDS = 5.0
 TRY_AGAIN_SECONDS = 0.3
 PROBE_SECONDS = 0.1
-CREATED, TOO_MANY = 201, 429
+OK, CREATED, TOO_MANY = 200, 201, 429
 
 
 class Http:
@@ -126,14 +126,12 @@ class Clients:
             return "refused" if refused else "unknown", repr(reason)
 
     def _probe(self) -> None:
-        """Notes when the API begins and ceases to be ready."""
-        last = None
+        """Asks all the time whether the API is ready."""
         while not self.stopping:
+            asked_at = now()
             try:
-                ready = self.http.ask("/readyz", seconds=1.0)[0] == 200
+                ready = self.http.ask("/readyz", seconds=1.0)[0] == OK
             except (OSError, http.client.HTTPException, ValueError):
                 ready = False
-            if ready != last:
-                self.history.add("ready", answer=ready)
-            last = ready
+            self.history.add("probed", asked_at=asked_at, ready=ready)
             time.sleep(PROBE_SECONDS)

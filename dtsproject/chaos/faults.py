@@ -4,12 +4,13 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import psutil
 import psycopg
 
 from dtsproject.chaos.fleet import Fleet, guards, libfaketime, tree
-from dtsproject.chaos.history import History, now
+from dtsproject.chaos.history import now
 from dtsproject.chaos.proxy import Proxy
 from dtsproject.chaos.schedule import Fault
 from dtsproject.embedded import Cluster
@@ -35,20 +36,18 @@ class Injector:
         fleet: Fleet,
         cluster: Cluster,
         proxy: Proxy,
-        history: History,
     ) -> None:
         self.planned = list(faults)
         self.running: list[tuple[float, Fault, Undo]] = []
         self.done = 0
-        self.fleet, self.cluster, self.proxy, self.history = fleet, cluster, proxy, history
+        self.fleet, self.cluster, self.proxy = fleet, cluster, proxy
+        self.history = fleet.history
         self.ways: dict[str, Callable[[Fault], Undo | None]] = {
-            "worker killed": lambda f: signal_all(self._worker(f)[:1], signal.SIGKILL),
+            "worker killed": lambda f: killed(self._worker(f)[:1]),
             "worker stopped": lambda f: stopped(self._worker(f)[:1]),
-            "guard killed": lambda f: signal_all(self._guard(f), signal.SIGKILL),
+            "guard killed": lambda f: killed(self._guard(f)),
             "guard stopped": lambda f: stopped(self._guard(f)),
-            "worker and guard killed": lambda f: signal_all(
-                [*self._worker(f)[:1], *self._guard(f)], signal.SIGKILL
-            ),
+            "worker and guard killed": lambda f: killed([*self._worker(f)[:1], *self._guard(f)]),
             "machine frozen": lambda f: stopped(self._worker(f)),
             "wall clock jumped": self.jump_clock,
             "state folder full": self.fill_state_folder,
@@ -57,7 +56,7 @@ class Injector:
             "database frozen": lambda f: stopped(self._database()),
             "WAL flush slow": lambda f: self.slow_wal(),
             "answers lost": lambda f: self._spoil("lost_answers", LOST_ANSWERS),
-            "connections dropped": lambda f: self.proxy.drop(),
+            "connections dropped": lambda f: self.drop_connections(),
             "wire slow": lambda f: self._spoil("delay_seconds", WIRE_DELAY_SECONDS),
         }
 
@@ -76,19 +75,17 @@ class Injector:
         self.running = []
 
     def _begin(self, fault: Fault, elapsed: float) -> None:
-        said = {"fault": fault.number, "kind": fault.kind, "target": fault.target}
-        at = now()
+        began_at = now()
         try:
             undo = self._inject(fault)
         except Skipped as skipped:
-            self.history.add("fault_begin", at=at, **said, skipped=str(skipped))
-            return
+            return self._note("fault_begin", fault, at=began_at, skipped=str(skipped))
         self.done += 1
-        self.history.add("fault_begin", at=at, **said)
+        self._note("fault_begin", fault, at=began_at)
         if undo:
             self.running.append((elapsed + fault.seconds, fault, undo))
         else:
-            self.history.add("fault_end", **said)
+            self._note("fault_end", fault)
 
     def _inject(self, fault: Fault) -> Undo | None:
         if way := self.ways.get(fault.kind):
@@ -96,11 +93,14 @@ class Injector:
         processes = self._processes(fault)  # "<what> killed" or "<what> stopped"
         if fault.kind.endswith("stopped"):
             return stopped(processes)
-        return signal_all(processes, signal.SIGKILL)
+        return killed(processes)
 
     def _end(self, fault: Fault, undo: Undo) -> None:
         undo()
-        self.history.add("fault_end", fault=fault.number, kind=fault.kind, target=fault.target)
+        self._note("fault_end", fault)
+
+    def _note(self, event: str, fault: Fault, **more: Any) -> None:
+        self.history.add(event, fault=fault.number, kind=fault.kind, target=fault.target, **more)
 
     # -- whom it hits -------------------------------------------------------------------------
 
@@ -149,10 +149,14 @@ class Injector:
                 self.cluster.url(), autocommit=True, connect_timeout=3
             ) as database:
                 for change in changes:
-                    database.execute(f"ALTER SYSTEM SET {change}")  # type: ignore[arg-type]
+                    database.execute(f"ALTER SYSTEM SET {change}")
                 database.execute("SELECT pg_reload_conf()")
         except psycopg.Error as error:
             raise Skipped(f"the database could not be asked: {error}") from error
+
+    def drop_connections(self) -> Undo | None:
+        self.proxy.drop()
+        return None
 
     def _spoil(self, what: str, value: float) -> Undo:
         setattr(self.proxy, what, value)
@@ -177,6 +181,12 @@ class Injector:
                 file.write(b"\0" * 1024)
                 file.flush()
         return lambda: filler.unlink(missing_ok=True)
+
+
+def killed(processes: Sequence[psutil.Process]) -> Undo | None:
+    """There is no way back."""
+    signal_all(processes, signal.SIGKILL)
+    return None
 
 
 def stopped(processes: Sequence[psutil.Process]) -> Undo:

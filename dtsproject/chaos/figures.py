@@ -3,7 +3,7 @@
 Recovery time is counted from a fault's end (of a kill: from the kill) until what it hit worked
 again, that is until
     worker, guard, its machine, clock or disk   that worker started a task
-    API                                         /readyz said so
+    API                                         /readyz, asked after that, said so
     scheduler                                   any task was queued
     recovery, database, wire                    any task reached a terminal state
 A fault after which that never came, or which ended when nothing was left to do, has none.
@@ -79,7 +79,7 @@ class Signs:
         moves = history.of("moved")
         self.ends = [it["at"] for it in moves if it["after"] in TERMINAL]
         self.queued = [it["at"] for it in moves if it["after"] == Status.QUEUED]
-        self.ready = history.of("ready")
+        self.probes = [it for it in history.of("probed") if it["ready"]]
 
     def recovery(self, target: str, since: float) -> float | None:
         """Seconds from `since` until the target showed that it worked."""
@@ -87,16 +87,10 @@ class Signs:
         signs: dict[str, Callable[[], list[float]]] = {
             "worker": lambda: [it["at"] for it in self.starts if it["worker"] == target],
             "scheduler": lambda: self.queued,
-            "api": lambda: self._api(since),
+            "api": lambda: [it["at"] for it in self.probes if it["asked_at"] >= since],
         }
         later = [at for at in signs.get(what, lambda: self.ends)() if at >= since]
         return later[0] - since if later else None
-
-    def _api(self, since: float) -> list[float]:
-        before = [it for it in self.ready if it["at"] < since]
-        if before and before[-1]["answer"]:  # the probe saw no interruption
-            return [since]
-        return [it["at"] for it in self.ready if it["answer"]]
 
 
 def percentile(values: list[float], percent: int) -> float | None:

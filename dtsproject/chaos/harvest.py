@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Identifier
 
 from dtsproject.chaos.history import History, now
 from jobs.states import TERMINAL
@@ -24,16 +26,19 @@ END $$;
 CREATE TRIGGER chaos_note_move AFTER UPDATE OF status ON tasks
     FOR EACH ROW EXECUTE FUNCTION chaos_note_move();
 """
-EPOCH = "extract(epoch FROM {})::float8"
 FACTS = {
-    "moved": f"SELECT {EPOCH.format('at')} AS at, task, generation, before, after, token"
-    " FROM chaos_moves ORDER BY n",
-    "attempt": f"SELECT {EPOCH.format('a.ended_at')} AS at, a.task_id AS task, a.generation,"
-    " a.fencing_token AS token, a.outcome, a.error, w.name AS worker"
-    " FROM attempts a LEFT JOIN workers w ON w.id = a.worker_id",
-    "task": f"SELECT {EPOCH.format('updated_at')} AS at, id AS task, job_id AS job, name, status,"
-    " generation, fencing_token AS token FROM tasks",
-    "job": f"SELECT {EPOCH.format('created_at')} AS at, id AS job, name FROM jobs",
+    "moved": """
+        SELECT extract(epoch FROM at)::float8 AS at, task, generation, before, after, token
+        FROM chaos_moves ORDER BY n""",
+    "attempt": """
+        SELECT extract(epoch FROM ended_at)::float8 AS at, task_id AS task, generation,
+            fencing_token AS token, outcome, error, worker_id AS worker
+        FROM attempts""",
+    "task": """
+        SELECT extract(epoch FROM updated_at)::float8 AS at, id AS task, job_id AS job, name,
+            status, generation, fencing_token AS token
+        FROM tasks""",
+    "job": "SELECT extract(epoch FROM created_at)::float8 AS at, id AS job, name FROM jobs",
 }
 NARROW = ("waiting", "ready", "leases", "deferred")
 
@@ -82,16 +87,12 @@ def settled(url: str) -> bool:
 
 def gather(url: str, history: History) -> None:
     """Adds all the database knows; its times, of the wall clock, become CLOCK_BOOTTIME."""
-    with connect(url) as database:
-        row = database.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-        assert row
-        offset = row[0] - now()
+    offset = time.time() - now()  # of this machine, which is the database's too
+    with psycopg.connect(url, row_factory=dict_row) as database:
         for event, query in FACTS.items():
-            cursor = database.execute(query)  # type: ignore[call-overload]
-            names = [column.name for column in cursor.description or ()]
-            for values in cursor:
-                fact = dict(zip(names, values, strict=True))
+            for fact in database.execute(query):
                 history.add(event, **fact | {"at": fact["at"] - offset})
         for table in NARROW:
-            for (task,) in database.execute(f"SELECT task_id FROM {table}"):  # type: ignore[call-overload]  # noqa: S608
-                history.add("left", what=table, detail=f"task {task}")
+            rows = database.execute(SQL("SELECT * FROM {}").format(Identifier(table)))
+            for row in rows:
+                history.add("left", what=table, detail=f"task {row['task_id']}")

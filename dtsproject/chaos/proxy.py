@@ -45,16 +45,23 @@ class Proxy(threading.Thread):
 
     def drop(self) -> None:
         """Cuts every connection."""
-        self._loop.call_soon_threadsafe(lambda: [link.cut() for link in list(self._links)])
+        self._loop.call_soon_threadsafe(self._drop)
+
+    def _drop(self) -> None:
+        for link in list(self._links):
+            link.cut()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = Link(self, writer)
+        try:
+            server_reader, server = await asyncio.open_unix_connection(self.upstream)
+        except OSError:
+            return writer.transport.abort()
+        link = Link(self, writer, server)
         self._links.add(link)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            server_reader, link.server = await asyncio.open_unix_connection(self.upstream)
-            back = asyncio.create_task(link.answers(server_reader))
+        back = asyncio.create_task(link.answers(server_reader))
+        with contextlib.suppress(OSError):
             await link.requests(reader)
-            link.server.close()
+            server.close()
             await back
         link.cut()
         self._links.discard(link)
@@ -66,14 +73,13 @@ class Proxy(threading.Thread):
 class Link:
     """One client's connection and the one to the server that serves it."""
 
-    def __init__(self, proxy: Proxy, client: asyncio.StreamWriter) -> None:
-        self.proxy = proxy
-        self.client = client
-        self.server: asyncio.StreamWriter | None = None
+    def __init__(
+        self, proxy: Proxy, client: asyncio.StreamWriter, server: asyncio.StreamWriter
+    ) -> None:
+        self.proxy, self.client, self.server = proxy, client, server
         self.doomed = False
 
     async def requests(self, reader: asyncio.StreamReader) -> None:
-        assert self.server
         while data := await reader.read(CHUNK_BYTES):
             if delay := self.proxy.delay_seconds:
                 await asyncio.sleep(delay)
@@ -93,5 +99,4 @@ class Link:
 
     def cut(self) -> None:
         for writer in (self.client, self.server):
-            if writer:
-                writer.transport.abort()
+            writer.transport.abort()

@@ -67,7 +67,7 @@ def break_and_heal(
     start(fleet, show)
     began_at, began = time.monotonic(), now()
     clients = Clients(fleet.url, plan(seed, seconds), began_at, history)
-    injector = Injector(schedule(seed, seconds), fleet, cluster, proxy, history)
+    injector = Injector(schedule(seed, seconds), fleet, cluster, proxy)
     clients.start()
     watch = harvest.Watch(cluster.url())
     watch.start()
@@ -141,19 +141,17 @@ def small_disks(fleet: Fleet) -> Iterator[None]:
     folders = [fleet.state_folder(name) for name in WORKERS]
     if os.geteuid() == 0 and ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0:
         private = ["mount", "--make-rprivate", "/"]
-        mounts = [
-            ["mount", "-t", "tmpfs", "-o", SMALL_DISK, "dts-chaos", str(it)] for it in folders
-        ]
+        tmpfs = ["mount", "-t", "tmpfs", "-o", SMALL_DISK, "dts-chaos"]
         fleet.small_disks = all(
             subprocess.run(command, check=False, capture_output=True).returncode == 0
-            for command in [private, *mounts]
+            for command in [private, *([*tmpfs, str(folder)] for folder in folders)]
         )
     try:
         yield
     finally:
         for folder in folders:
             if folder.is_mount():
-                subprocess.run(["umount", "-l", str(folder)], check=False)
+                subprocess.run(["umount", "-l", str(folder)], check=False)  # noqa: S607
 
 
 def find_survivors(fleet: Fleet, history: History) -> None:

@@ -11,8 +11,8 @@ RECOVERIES = ("recovery-1", "recovery-2")
 FIRST_AT = 1.5
 MEAN_GAP_SECONDS = 1.1
 # What was just hit is left alone meanwhile, so that most faults meet a process that runs.
-REST_SECONDS = 2.5
-FREEZE = "machine frozen"
+REST_SECONDS = 4.0
+FREEZE, FULL = "machine frozen", "state folder full"
 
 # kind: what it may hit, seconds from - to
 KINDS: dict[str, tuple[Sequence[str], float, float]] = {
@@ -23,7 +23,7 @@ KINDS: dict[str, tuple[Sequence[str], float, float]] = {
     "worker and guard killed": (WORKERS, 0, 0),
     FREEZE: (WORKERS, 1, 7),
     "wall clock jumped": (WORKERS, 2, 6),
-    "state folder full": (WORKERS, 2, 5),
+    FULL: (WORKERS, 2, 5),
     "scheduler killed": (SCHEDULERS, 0, 0),
     "scheduler stopped": (SCHEDULERS, 1, 6),
     "recovery killed": (RECOVERIES, 0, 0),

@@ -122,6 +122,7 @@ class GuardProcess:
 
     def on_lease(self, until: float) -> None:
         self.lease_until = until
+        self.outgoing += encode({"lease": until})
 
     def on_kill(self, key: int, reason: str, now: bool) -> None:
         if tree := self.reaper.trees.get(key):

@@ -10,7 +10,7 @@ from workers.guard_lock import noted_leaders
 from workers.guard_proc import environ, processes, send
 
 _LOOK_AGAIN_SECONDS = 0.01
-GIVE_UP_SECONDS = 10.0
+GIVE_UP_SECONDS = 5.0
 
 
 def kill_survivors(boot_id: str, lock_path: str | os.PathLike[str]) -> int:
@@ -28,7 +28,7 @@ def kill_marked(entry: str, leaders: set[int], adopted: Callable[[], set[int]] =
     session, was `adopted`, or descends from one of these; returns how many that were.
 
     Reaps those that became children of this process. Raises TimeoutError when a process
-    withstands SIGKILL for 10 seconds.
+    withstands SIGKILL for 5 seconds.
     """
     give_up_at = time.monotonic() + GIVE_UP_SECONDS
     killed: set[int] = set()

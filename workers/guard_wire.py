@@ -5,7 +5,8 @@ are one version of Python, and it costs a third of JSON. File
 descriptors travel with a frame's first byte (SCM_RIGHTS), so they never arrive after it.
 
 Agent to guard, by `verb`: `spawn` (with 3 or 4 descriptors), `kill`, `lease`.
-Guard to agent: one `ended` object for every spawn, once its whole process tree is dead.
+Guard to agent: one `ended` object for every spawn, once its whole process tree is dead; and
+{"lease": until} for every lease, by which the agent knows that its guard is well.
 """
 
 import marshal

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from workers.guard_lock import GuardRunning, lock_is_free, locked, noted_leaders
-from workers.guard_proc import become_subreaper, children, processes
+from workers.guard_proc import become_subreaper, children, processes, send
 from workers.guard_survivors import GIVE_UP_SECONDS, kill_marked, kill_survivors
 from workers.guard_wire import Decoder, boottime, encode
 
@@ -80,19 +82,23 @@ class Guard:
     """A guard process with its warden (`process`), and the way to speak with it.
 
     Any thread may call `spawn`, `kill` and `renew`; one reads events. `lock_path` is created if
-    need be and stays locked while the guard lives. Raises GuardRunning where another guard holds
-    the lock.
+    need be and stays locked while the guard lives. A guard that does not answer, or not read, for
+    `patience_seconds` is killed. Raises GuardRunning where another guard holds the lock.
     """
 
-    def __init__(self, lock_path: Path) -> None:
+    def __init__(self, lock_path: Path, *, patience_seconds: float = 15.0) -> None:
         self.lock_path = lock_path
+        self.patience_seconds = patience_seconds
         self.mark = uuid.uuid4().hex
+        self._unanswered: list[float] = []  # when leases were renewed, since one was answered
         self._sending = threading.Lock()
         self._decoder = Decoder()
         become_subreaper()
         self._own_children = {it.pid for it in processes() if it.parent == os.getpid()}
         with locked(lock_path) as lock_fd:
             self._socket, theirs = socket.socketpair()
+            patience = struct.pack("ll", *divmod(int(patience_seconds * 1e6), 10**6))  # a timeval
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
             with theirs:
                 self.process = self._start(theirs.fileno(), lock_fd)
 
@@ -157,7 +163,21 @@ class Guard:
 
     def renew(self, until: float) -> None:
         """Tasks may start and run until this `boottime()`; then the guard begins to kill them."""
+        if self._is_sick():
+            self._put_down()
+        self._unanswered.append(boottime())
         self._send({"verb": "lease", "until": until})
+
+    def _is_sick(self) -> bool:
+        """Whether it has long answered no renewal, of which there were at least three: an agent
+        that was itself stopped has yet to read the answers."""
+        unanswered = self._unanswered[:]
+        return len(unanswered) >= 3 and boottime() - unanswered[0] > self.patience_seconds
+
+    def _put_down(self) -> None:
+        """Kills a guard that may itself kill too late; GuardDied follows."""
+        pid = self.pid
+        send(pid or self.process.pid, signal.SIGKILL, group=not pid)
 
     def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         frame = memoryview(encode(message))
@@ -166,9 +186,11 @@ class Guard:
                 sent = socket.send_fds(self._socket, [frame], list(fds)) if fds else 0
                 self._socket.sendall(frame[sent:])
         except OSError as error:
-            if isinstance(error, ConnectionError) or self._socket.fileno() < 0:
-                raise GuardDied(f"the guard of {self.lock_path} is gone") from error
-            raise
+            if isinstance(error, BlockingIOError):  # a part of a frame may be sent
+                self._put_down()
+            elif not isinstance(error, ConnectionError) and self._socket.fileno() >= 0:
+                raise
+            raise GuardDied(f"the guard of {self.lock_path} is gone") from error
 
     def read_events(self) -> list[Ended]:
         """What has ended since the last call, possibly nothing; never blocks.
@@ -183,7 +205,10 @@ class Guard:
             data = b""
         if not data:
             raise GuardDied(f"the guard of {self.lock_path} is gone")
-        return [Ended(**message) for message in self._decoder.feed(data)]
+        messages = list(self._decoder.feed(data))
+        if any("lease" in message for message in messages):
+            self._unanswered.clear()
+        return [Ended(**message) for message in messages if "lease" not in message]
 
     def close(self, timeout_seconds: float = 10.0) -> bool:
         """Kills all tasks at once; True when the guard has seen them dead and is gone."""
@@ -195,14 +220,15 @@ class Guard:
     def reap_orphans(self) -> None:
         """After GuardDied: returns when all that the guard's tasks left is dead.
 
-        The warden sees to that; only if it was killed as well are they children of the agent
-        now. Raises TimeoutError when a process withstands SIGKILL for 10 seconds.
+        The warden sees to that. If it was killed as well, or is stopped and so killed here, they
+        are children of the agent. Raises TimeoutError when a process withstands SIGKILL.
         """
         self._socket.close()
         try:
             self.process.wait(GIVE_UP_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise TimeoutError(f"what the guard left cannot be killed: {error}") from error
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         if self.process.returncode < 0:
             kill_marked(f"DTS_TREE={self.mark}.", noted_leaders(self.lock_path), self._adopted)
 

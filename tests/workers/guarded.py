@@ -60,21 +60,24 @@ def wait_until(condition, seconds=10):
     return value
 
 
-def living(tag):
-    """Pids of processes with this text among their arguments; a zombie has none."""
-    return [pid for pid, arguments in command_lines() if tag.encode() in arguments]
-
-
 def command_lines():
+    """The NUL-terminated arguments of every process by its pid; a zombie has none."""
+    lines = {}
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield int(directory.name), (directory / "cmdline").read_bytes()
+            lines[int(directory.name)] = (directory / "cmdline").read_bytes()
+    return lines
+
+
+def living(tag):
+    """Pids of processes with this text among their arguments."""
+    return [pid for pid, line in command_lines().items() if tag.encode() in line]
 
 
 def sleepers(tag):
     """Pids of `sleep <tag>` alone, without the shells that have it in their script."""
     wanted = f"sleep\0{tag}\0".encode()
-    return [pid for pid, arguments in command_lines() if arguments == wanted]
+    return [pid for pid, line in command_lines().items() if line == wanted]
 
 
 def spawn(guard, command, key=1, **options):

@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import sys
+import time
 
 import pytest
 
@@ -156,13 +157,46 @@ def test_a_stopped_guard_is_made_to_go_on(guard):
     assert run(guard, "exit 5", key=2).exit_code == 5
 
 
+@pytest.mark.parametrize("asked", ["lease", "spawn"])
+def test_a_guard_that_does_not_answer_or_read_is_killed(tmp_path, tag, daemon, asked):
+    def ask():
+        if asked == "lease":
+            guard.renew(boottime() + 60)
+        else:
+            spawn(guard, ["true", "x" * 100_000])
+        time.sleep(0.1)
+        guard.read_events()
+
+    with Guard(tmp_path / "guard.lock", patience_seconds=0.5) as guard:
+        guard.renew(boottime() + 60)
+        spawn(guard, f"{daemon}; sleep {tag}; :")
+        wait_until(lambda: len(sleepers(tag)) == 2)
+        for pid in (guard.process.pid, guard.pid):  # else the one has the other go on
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(GuardDied):
+            wait_until(ask)
+        guard.reap_orphans()
+        assert living(tag) == []
+        assert lock_is_free(guard.lock_path)
+
+
+def test_an_agent_that_was_stopped_does_not_take_its_guard_for_sick(tmp_path):
+    with Guard(tmp_path / "guard.lock", patience_seconds=0.1) as guard:
+        for _ in range(4):
+            guard.renew(boottime() + 60)
+            wait_until(lambda: select.select([guard], [], [], 0)[0])
+            time.sleep(0.2)  # as if stopped, the answer unread
+            guard.renew(boottime() + 60)
+            guard.read_events()
+        assert run(guard, "exit 0").exit_code == 0
+
+
 def test_the_guards_death_is_told_to_the_agent(guard, tag):
     spawn(guard, f"sleep {tag}")
     wait_until(lambda: sleepers(tag))
     os.kill(guard.pid, signal.SIGKILL)
-    wait_until(lambda: select.select([guard], [], [], 0)[0])
     with pytest.raises(GuardDied):
-        guard.read_events()
+        events(guard)
     with pytest.raises(GuardDied):
         guard.renew(boottime() + 60)
     guard.reap_orphans()

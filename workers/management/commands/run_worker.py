@@ -3,6 +3,7 @@ import os
 import re
 import socket
 import sys
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -86,7 +87,9 @@ class Command(BaseCommand):
 
         def make_runner(on_end: Any) -> Runner:
             runner = InlineRunner if options["executor"] == "inline" else Runner
-            return runner(me.boot_id, options["slots"], lambda: Guard(me.lock_path), on_end)
+            patience = conf().lease_seconds / 2
+            start_guard = partial(Guard, me.lock_path, patience_seconds=patience)
+            return runner(me.boot_id, options["slots"], start_guard, on_end)
 
         try:
             agent = Agent(registration, DatabaseTransport(), make_runner, options["drain_seconds"])

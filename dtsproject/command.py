@@ -10,6 +10,7 @@ from django.db import OperationalError
 from dtsproject import checks
 from dtsproject.errors import Refusal
 from dtsproject.loop import Loop, stop_on_signals
+from dtsproject.postgresql.base import serve_as
 
 # Django's own checks load the URLconf and all that belongs to it, which no loop uses.
 LOOP_CHECKS = [checks.TAG]
@@ -51,5 +52,6 @@ class LoopCommand(Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         loop = self.loop_class()
+        serve_as(type(loop).__name__.lower())
         stop_on_signals(loop.stop)
         loop.run(once=options["once"])

@@ -34,6 +34,10 @@ class Conf:
     # secrets of DTS (DATABASE_URL, SECRET_KEY, PG*, DTS_*, DJANGO_*); comma separated.
     pass_environment: str = ""
 
+    # A statement of a service that takes longer is given up; with no sign five seconds later
+    # either, the database counts as away.
+    database_timeout_seconds: float = 15.0
+
     scheduler_interval_seconds: float = 0.25
     recovery_interval_seconds: float = 2.0
     worker_poll_seconds: float = 1.0

@@ -6,6 +6,7 @@ import random
 import select
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,11 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from dtsproject.backoff import Backoff
 from dtsproject.errors import Unreachable
 from dtsproject.wakeups import Listener
 
 log = structlog.get_logger(__name__)
-
-FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.1, 5.0
 
 
 class Loop:
@@ -28,8 +28,8 @@ class Loop:
 
     When a tick moved at least `full_tick` rows the next follows at once; else after
     `interval_seconds` (give or take a tenth, so that many loops spread out) or a wake-up on one
-    of `channels`. An error of the database closes the connection and backs off, with jitter;
-    so does a server out of reach.
+    of `channels`. An error of the database closes the connection and backs off, with jitter,
+    whatever wakes it; so does a server out of reach.
     """
 
     interval_seconds = 1.0
@@ -47,10 +47,11 @@ class Loop:
         raise NotImplementedError
 
     def lost_contact(self) -> None:
-        """Called after a tick that failed for the database's or the network's sake."""
+        """Called after a tick that failed for the database's or the network's sake, and at each
+        wake-up until the next tick."""
 
     def run(self, *, once: bool = False) -> None:
-        backoff = FIRST_BACKOFF_SECONDS
+        backoff = Backoff()
         while not self.stopping:
             touch_liveness_file()
             try:
@@ -60,15 +61,19 @@ class Loop:
                     raise
                 log.warning("no_answer", loop=type(self).__name__, error=str(error).strip())
                 connection.close()
-                self.lost_contact()
-                self.wait(backoff * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
-                backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+                self._back_off(backoff.next())
                 continue
             if once:
                 return
-            backoff = FIRST_BACKOFF_SECONDS
+            backoff.reset()
             if moved < self.full_tick:
                 self.wait(self.interval_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+
+    def _back_off(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.stopping and (left := until - time.monotonic()) > 0:
+            self.lost_contact()
+            self.wait(left)
 
     def wait(self, seconds: float) -> None:
         """Sleeps until the time is over, a channel is heard or `wake` is called."""

@@ -96,7 +96,7 @@ except embedded.EmbeddedError as error:
 _database = conninfo_to_dict(DATABASE_URL)
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "dtsproject.postgresql",
         "NAME": _database.pop("dbname", ""),
         "USER": _database.pop("user", ""),
         "PASSWORD": _database.pop("password", ""),
@@ -104,6 +104,11 @@ DATABASES = {
         "PORT": _database.pop("port", ""),
         "OPTIONS": {
             "connect_timeout": 5,
+            # A server whose machine or network is gone counts as away after some ten seconds.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
             # For what is prepared (jobs/statements.py); all else is planned as it comes. Django
             # switches preparing off unless there is a threshold.
             "prepare_threshold": 5,

@@ -9,9 +9,16 @@ import time
 import psycopg
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import Error as DatabaseError
+from django.db import connection, transaction
+from psycopg.conninfo import conninfo_to_dict
+
+from dtsproject.backoff import Backoff
+from dtsproject.postgresql.base import Connection
 
 SUBMITTED, READY, CANCELLED = "dts_submitted", "dts_ready", "dts_cancelled"
+
+LISTEN_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +41,8 @@ class Listener:
 
     def __init__(self, *channels: str) -> None:
         self.channels = channels
-        self._connection: psycopg.Connection | None = None
+        self._connection: Connection | None = None
+        self._backoff = Backoff()
         self._retry_at = 0.0
 
     def fileno(self) -> int | None:
@@ -61,15 +69,14 @@ class Listener:
     def _connect(self) -> None:
         if self._connection is not None or time.monotonic() < self._retry_at:
             return
-        self._retry_at = time.monotonic() + 1
         try:
-            self._connection = psycopg.connect(
-                settings.LISTEN_URL or settings.DATABASE_URL,
-                dbname=connection.settings_dict["NAME"],
-                autocommit=True,
-                connect_timeout=5,
-            )
+            parameters = connection.get_connection_params()
+            elsewhere = conninfo_to_dict(settings.LISTEN_URL, dbname=parameters["dbname"])
+            self._connection = Connection.connect(**{**parameters, **elsewhere, "autocommit": True})
+            self._connection.limit_seconds = LISTEN_SECONDS
             for channel in self.channels:
                 self._connection.execute(f"LISTEN {channel}")
+            self._backoff.reset()
         except psycopg.Error:
             self.close()
+            self._retry_at = time.monotonic() + self._backoff.next()

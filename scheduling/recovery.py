@@ -10,6 +10,7 @@ import structlog
 
 from dtsproject.conf import conf
 from dtsproject.loop import Loop
+from dtsproject.postgresql.base import unlimited
 from jobs import logs, prune, queue
 from workers import registry
 from workers.guard_wire import boottime
@@ -55,9 +56,10 @@ class Recovery(Loop):
         now = time.monotonic()
         if self._house_kept_at and now - self._house_kept_at < HOUSEKEEPING_SECONDS:
             return
-        logs.make_partitions()
-        logs.drop_old_partitions()
-        while prune.prune():
-            pass
-        registry.prune_gone()
+        with unlimited():
+            logs.make_partitions()
+            logs.drop_old_partitions()
+            while prune.prune():
+                pass
+            registry.prune_gone()
         self._house_kept_at = now

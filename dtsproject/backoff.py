@@ -1,0 +1,20 @@
+"""How long to wait before the next try at something that is away."""
+
+import random
+
+FIRST_SECONDS, LONGEST_SECONDS = 0.1, 5.0
+
+
+class Backoff:
+    """Doubles from try to try, give or take a half, so that many who wait come one by one."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._seconds = FIRST_SECONDS
+
+    def next(self) -> float:
+        seconds = self._seconds * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
+        self._seconds = min(2 * self._seconds, LONGEST_SECONDS)
+        return seconds

@@ -4,13 +4,13 @@ It has never heard of a table: a Transport carries its few words to the server.
 """
 
 import contextlib
-import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from dtsproject.backoff import Backoff
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal, Unreachable
 from dtsproject.loop import Loop
@@ -19,6 +19,7 @@ from workers.guard_wire import boottime
 from workers.models import State
 from workers.registry import Registration
 from workers.runner import Runner
+from workers.spool import Spool
 from workers.transports.base import Transport
 
 log = structlog.get_logger(__name__)
@@ -73,12 +74,15 @@ class Agent(Loop):
         transport: Transport,
         make_runner: Callable[[Callable[[], None]], Runner],
         drain_seconds: float,
+        spool: Spool,
     ) -> None:
         super().__init__()
         self.interval_seconds = conf().worker_poll_seconds
         self.registration = registration
         self.transport = transport
         self.drain_seconds = drain_seconds
+        self.spool = spool
+        self.cut_off = False
         self.state: str = State.ONLINE
         self.draining = False
         self.failure: Refusal | None = None
@@ -92,21 +96,37 @@ class Agent(Loop):
         self._unsent: list[LogPart] = []
 
     def start(self) -> None:
-        """Announces the worker. Raises NameTaken; waits while the server is out of reach."""
+        """Delivers what a former boot left, then announces the worker. Raises NameTaken; waits
+        while the server is out of reach, or until it is to drain."""
+        backoff = Backoff()
         while True:
             try:
+                self._deliver_spool()
                 asked_at = boottime()
                 self.transport.register(self.registration)
                 break
             except Unreachable as error:
                 log.warning("cannot_register", error=str(error))
-                self.wait(random.uniform(0.5, 2))  # noqa: S311 - jitter, no secret
+                self.wait(backoff.next())
+            if self.draining:
+                self.stop()
+                return
         self.runner.renew(lease_end(asked_at))
         self.runner.start()
         self._heartbeats.start()
 
+    def _deliver_spool(self) -> None:
+        """Before its leases are given back: what had ended is recorded as it ended."""
+        endings, parts = self.spool.read()
+        if endings or parts:
+            states = self.transport.deliver(self.registration.name, endings, parts)
+            self.spool.delivered([*endings, *parts])
+            log.info("spool_delivered", endings=len(endings), recorded=len(states))
+            self._log_endings(endings, states)
+
     def wait(self, seconds: float) -> None:
-        super().wait(min(seconds, OUTPUT_SECONDS) if self.runner.runs else seconds)
+        may_send = self.runner.runs and not self.cut_off
+        super().wait(min(seconds, OUTPUT_SECONDS) if may_send else seconds)
 
     def listening(self) -> int | None:
         return self.transport.fileno()
@@ -117,9 +137,25 @@ class Agent(Loop):
 
     def tick(self) -> int:
         moved = self.exchange() + self.runner.work()
+        self.cut_off = False
         if self.draining:
             self._drain()
         return moved
+
+    def lost_contact(self) -> None:
+        """Keeps on disk what cannot be delivered. A drain ends without the server if it must."""
+        self.cut_off = True
+        is_late = self.draining and time.monotonic() >= self._drain_until
+        if self.draining:
+            self._end_tasks(is_late)
+        idle = not self.runner.running
+        endings = self.runner.endings()
+        self._unsent += self.runner.take_output()
+        self.spool.keep([*endings, *self._unsent])
+        if is_late and idle:
+            log.warning("left_without_the_server", undelivered=len(endings))
+            self.heartbeat.stop()
+            self.stop()
 
     def exchange(self) -> int:
         """Reports what has ended, its output first, and claims what there is room for."""
@@ -132,9 +168,8 @@ class Agent(Loop):
         asked_at = boottime()
         states, tasks = self.transport.exchange(endings, room)
         self.runner.forget(endings)
-        for ending in endings:
-            if ending.error or ending.task_id not in states:
-                self._log_ending(ending, states.get(ending.task_id, "lease_lost"))
+        self.spool.delivered(endings)
+        self._log_endings(endings, states)
         if boottime() < lease_end(asked_at):
             self.runner.add(tasks)
         else:
@@ -151,14 +186,18 @@ class Agent(Loop):
         self._unsent += self.runner.take_output()
         if self._unsent:  # kept until it is stored; a part sent twice is stored once
             self.transport.log(self._unsent)
+            self.spool.delivered(self._unsent)
             self._unsent = []
 
-    def _log_ending(self, ending: Ending, state: str) -> None:
+    def _log_endings(self, endings: Sequence[Ending], states: Mapping[int, str]) -> None:
         """What went well is in the database; a line a task would cost more than the task."""
-        outcome = str(ending.outcome)
-        log.info(
-            "task_ended", task=ending.task_id, outcome=outcome, state=state, error=ending.error
-        )
+        for ending in endings:
+            state = states.get(ending.task_id, "lease_lost")
+            if ending.error or ending.task_id not in states:
+                outcome, error = str(ending.outcome), ending.error
+                log.info(
+                    "task_ended", task=ending.task_id, outcome=outcome, state=state, error=error
+                )
 
     def drain(self) -> None:
         """Claims nothing more; what runs has `drain_seconds` to finish, then is released."""
@@ -175,16 +214,21 @@ class Agent(Loop):
         self.drain()
 
     def _drain(self) -> None:
-        running = self.runner.held()
-        self.runner.give_back(running, "released")
-        if not running:
+        if not self.runner.held():
             self.heartbeat.stop()
             self._heartbeats.join(conf().lease_seconds)  # a late heartbeat would find us gone
             with contextlib.suppress(Unreachable):  # then its name is free a lease later
                 self.transport.leave()
             self.stop()
-        elif time.monotonic() >= self._drain_until:
-            self.runner.stop(running, "released", now=self._drain_until == 0.0)
+        else:
+            self._end_tasks(time.monotonic() >= self._drain_until)
+
+    def _end_tasks(self, is_late: bool) -> None:
+        """Gives back what has not started; what runs, too, once it had its time."""
+        held = self.runner.held()
+        self.runner.give_back(held, "released")
+        if is_late:
+            self.runner.stop(held, "released", now=self._drain_until == 0.0)
 
     def abandon(self, task_ids: list[int]) -> None:
         """Ends what is no longer this worker's to run. Nobody waits for a report of it."""

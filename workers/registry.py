@@ -17,8 +17,9 @@ from django.db.models.functions import Now
 from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
-from jobs import queue
+from jobs import logs, queue
 from jobs.models import Lease
+from jobs.specs import Ending, LogPart
 from workers.models import PRESENT, State, Worker
 
 
@@ -97,6 +98,19 @@ def _replace(worker: Worker, registration: Registration, given: Mapping) -> None
     if dead:
         queue.recover_boot(worker.pk)
     Worker.objects.filter(pk=worker.pk).update(**given)
+
+
+def deliver(name: str, endings: Sequence[Ending], parts: Sequence[LogPart]) -> dict[int, str]:
+    """Stores what a former boot of the worker `name` could not deliver, before it is replaced.
+
+    Guarded like every report: a lease that was taken back meanwhile is not in the answer.
+    """
+    worker = Worker.objects.filter(name=name).first()
+    if worker is None:
+        return {}
+    if parts:
+        logs.append(worker.pk, parts)
+    return queue.report(endings, worker_id=worker.pk) if endings else {}
 
 
 def heartbeat(

@@ -106,7 +106,7 @@ class Runner(threading.Thread):
         with self.lock:
             return self._held.copy()
 
-    def endings(self, limit: int) -> list[Ending]:
+    def endings(self, limit: int | None = None) -> list[Ending]:
         """The oldest endings that are not forgotten."""
         with self.lock:
             return self.ended[:limit]

@@ -13,6 +13,11 @@ class Transport(Protocol):
     The agent calls from two threads: its own and its heartbeat's.
     """
 
+    def deliver(
+        self, name: str, endings: Sequence[Ending], parts: Sequence[LogPart]
+    ) -> dict[int, str]:
+        """Reports what a former boot of the worker `name` left; answers as `exchange` does."""
+
     def register(self, registration: Registration) -> None:
         """Announces the worker. Raises NameTaken."""
 

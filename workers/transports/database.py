@@ -43,6 +43,12 @@ class DatabaseTransport:
         self.listener = wakeups.Listener(wakeups.READY, wakeups.CANCELLED)
 
     @reaching
+    def deliver(
+        self, name: str, endings: Sequence[Ending], parts: Sequence[LogPart]
+    ) -> dict[int, str]:
+        return registry.deliver(name, endings, parts)
+
+    @reaching
     def register(self, registration: Registration) -> None:
         self.worker_id = registry.register(registration).pk
         self.boot_id = registration.boot_id

@@ -13,6 +13,7 @@ from dtsproject.command import LOOP_CHECKS
 from dtsproject.command import Command as BaseCommand
 from dtsproject.conf import conf
 from dtsproject.loop import stop_on_signals
+from dtsproject.postgresql.base import serve_as
 from workers import identity
 from workers.agent import Agent
 from workers.inline import InlineRunner
@@ -20,6 +21,7 @@ from workers.processes import Guard, GuardRunning
 from workers.registry import Registration
 from workers.runner import Runner
 from workers.siblings import REFUSED, Siblings
+from workers.spool import Spool
 from workers.transports.database import DatabaseTransport
 
 MAX_SLOTS = 1000
@@ -71,6 +73,7 @@ class Command(BaseCommand):
             sys.exit(REFUSED)  # it has said why
 
     def run_one(self, options: dict[str, Any]) -> None:
+        serve_as("worker")
         me = identity.take(options["name"] or identity.default_name())
         registration = Registration(
             name=me.name,
@@ -92,7 +95,13 @@ class Command(BaseCommand):
             return runner(me.boot_id, options["slots"], start_guard, on_end)
 
         try:
-            agent = Agent(registration, DatabaseTransport(), make_runner, options["drain_seconds"])
+            agent = Agent(
+                registration,
+                DatabaseTransport(),
+                make_runner,
+                options["drain_seconds"],
+                Spool(me.lock_path.with_suffix(".spool")),
+            )
         except GuardRunning as running:
             raise CommandError(f"{running}; choose another --name", returncode=2) from running
         stop_on_signals(agent.drain, agent.release_now)

@@ -60,6 +60,11 @@ bench: $(VENV)/installed-dev ## Measure DTS beside rivals; NAME=drain QUICK=1 WR
 	@$(BIN)/python -m benchmarks $(NAME) $(if $(QUICK),--quick) $(if $(WRITE),--write) \
 		$(if $(PEERS),--peers $(PEERS)) $(if $(N),--n $(N)) $(if $(MINUTES),--minutes $(MINUTES))
 
+.PHONY: chaos
+chaos: $(VENV)/installed-dev ## Break DTS on purpose and check the history: SECONDS=60 SEED=1 HISTORY= JSON=
+	@$(MANAGE) chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) \
+		$(if $(HISTORY),--history $(HISTORY)) $(if $(JSON),--json $(JSON))
+
 .PHONY: up
 up: ## Start everything in containers, as the README says
 	@test -f .env || cp .env.example .env

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from dtsproject.chaos.fleet import Fleet, guards, libfaketime, tree
+from dtsproject.chaos.fleet import Fleet, guard, libfaketime, tree
 from dtsproject.chaos.history import now
 from dtsproject.chaos.proxy import Proxy
 from dtsproject.chaos.schedule import Fault
@@ -45,9 +45,13 @@ class Injector:
         self.ways: dict[str, Callable[[Fault], Undo | None]] = {
             "worker killed": lambda f: killed(self._worker(f)[:1]),
             "worker stopped": lambda f: stopped(self._worker(f)[:1]),
-            "guard killed": lambda f: killed(self._guard(f)),
-            "guard stopped": lambda f: stopped(self._guard(f)),
-            "worker and guard killed": lambda f: killed([*self._worker(f)[:1], *self._guard(f)]),
+            "guard killed": lambda f: killed(self._guard(f)[1:]),
+            "guard stopped": lambda f: stopped(self._guard(f)[1:]),
+            "warden killed": lambda f: killed(self._guard(f)[:1]),
+            "guard and warden killed": lambda f: killed(self._guard(f)),
+            "worker and guard killed": lambda f: killed(
+                [*self._worker(f)[:1], *self._guard(f)[1:]]
+            ),
             "machine frozen": lambda f: stopped(self._worker(f)),
             "wall clock jumped": self.jump_clock,
             "state folder full": self.fill_state_folder,
@@ -113,8 +117,9 @@ class Injector:
     _worker = _processes  # the agent first, then its guard and the tasks
 
     def _guard(self, fault: Fault) -> list[psutil.Process]:
-        found = guards(self._processes(fault))
-        if not found:
+        """Warden and guard."""
+        found = guard(self._processes(fault))
+        if len(found) < 2:
             raise Skipped("it had no guard yet")
         return found
 

@@ -165,16 +165,21 @@ def tree(program: Program) -> list[psutil.Process]:
         return []
 
 
-def guards(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of a worker's tree that guard its tasks."""
-    return [it for it in processes if any(part.endswith("guard.py") for part in _cmdline(it))]
+def guard(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Of a worker's tree: the warden (the agent's child) and the guard (the warden's), so far."""
+    found, parent = [], processes[0].pid
+    for process in processes:
+        if _is_guard(process) and process.ppid() == parent:
+            found.append(process)
+            parent = process.pid
+    return found[:2]
 
 
-def _cmdline(process: psutil.Process) -> list[str]:
+def _is_guard(process: psutil.Process) -> bool:
     try:
-        return process.cmdline()
+        return any(part.endswith("guard.py") for part in process.cmdline())
     except psutil.Error:
-        return []
+        return False
 
 
 def libfaketime() -> Path | None:

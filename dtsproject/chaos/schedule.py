@@ -20,6 +20,8 @@ KINDS: dict[str, tuple[Sequence[str], float, float]] = {
     "worker stopped": (WORKERS, 0.5, 7),
     "guard killed": (WORKERS, 0, 0),
     "guard stopped": (WORKERS, 0.5, 6),
+    "warden killed": (WORKERS, 0, 0),
+    "guard and warden killed": (WORKERS, 0, 0),
     "worker and guard killed": (WORKERS, 0, 0),
     FREEZE: (WORKERS, 1, 7),
     "wall clock jumped": (WORKERS, 2, 6),

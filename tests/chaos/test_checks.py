@@ -1,0 +1,159 @@
+"""The checker itself: a good history passes, and each way to spoil it is found by its check."""
+
+import pytest
+
+from dtsproject.chaos.checks import CHECKS, check
+from dtsproject.chaos.history import History, lives
+from dtsproject.chaos.schedule import FREEZE
+
+
+def moved(at, before, after, token, **more):
+    move = {"task": 1, "generation": 1, "before": before, "after": after, "token": token}
+    return {"event": "moved", "at": at, **move, **more}
+
+
+def lived(at, until, token, **more):
+    life = {"task": 1, "token": token, "attempt": token, "worker": "worker-1"}
+    return {"event": "lived", "at": at, **life, "until": until, "ended": True, "code": 0, **more}
+
+
+def attempt(at, token, outcome):
+    recorded = {"task": 1, "generation": 1, "token": token, "outcome": outcome}
+    return {"event": "attempt", "at": at, **recorded, "error": "", "worker": 1}
+
+
+def good() -> list[dict]:
+    """A task that lost its first worker at 5 and was done by the next one at 9."""
+    return [
+        {"event": "submitted", "at": 1.0, "submission": 1, "tasks": 1, "kinds": ["sleep"]},
+        {"event": "tried", "at": 1.1, "submission": 1, "answer": 503},
+        {"event": "tried", "at": 1.2, "submission": 1, "answer": "unknown"},
+        {"event": "acknowledged", "at": 1.5, "submission": 1, "job": 7, "pause_seconds": 0.5},
+        {"event": "job", "at": 1.4, "job": 7, "name": "chaos-1"},
+        moved(2.0, "pending", "queued", 0),
+        moved(2.1, "queued", "in_progress", 1),
+        lived(2.2, 4.5, 1, ended=False, code=None),
+        {"event": "exited", "at": 4.5, "program": "worker-1", "status": -9},
+        attempt(5.0, 1, "lost"),
+        moved(5.0, "in_progress", "queued", 1),
+        moved(6.0, "queued", "in_progress", 2),
+        lived(6.1, 9.0, 2, worker="worker-2"),
+        attempt(9.1, 2, "done"),
+        moved(9.1, "in_progress", "done", 2),
+        {
+            "event": "task",
+            "at": 9.1,
+            "task": 1,
+            "job": 7,
+            "name": "sleep",
+            "status": "done",
+            "generation": 1,
+            "token": 2,
+        },
+    ]
+
+
+def breaches(events) -> list[str]:
+    return [it.check for it in check(History(events))]
+
+
+def change(events, event, number=0, **changes):
+    """The events with the fields of one of them, the `number`th of its kind, changed."""
+    found = [it for it in events if it["event"] == event][number]
+    return [it | changes if it is found else it for it in events]
+
+
+def without(events, event, number=0):
+    found = [it for it in events if it["event"] == event][number]
+    return [it for it in events if it is not found]
+
+
+def test_a_good_history_has_no_breach():
+    assert breaches(good()) == []
+
+
+FROZEN = {"fault": 1, "kind": FREEZE, "target": "worker-1"}
+SPOILT = {
+    "the job is gone": (["acknowledged and lost"], without(good(), "job")),
+    "a task is missing": (["acknowledged and lost"], change(good(), "submitted", tasks=2)),
+    "a task still runs": (
+        ["not ended", "done"],
+        without(change(good(), "task", status="in_progress"), "moved", -1),
+    ),
+    "a bug was answered": (["refused"], change(good(), "tried", answer=500)),
+    "two live at once": (
+        ["two at once", "outlived its end"],
+        change(good(), "lived", until=6.3),
+    ),
+    "a tree outlives its end": (["outlived its end"], change(good(), "lived", until=5.3)),
+    "it ends twice": (["ended twice", "ended twice"], [*good(), moved(9.5, "done", "done", 2)]),
+    "it leaves its end": (["ended twice"], [*good(), moved(9.5, "done", "queued", 2)]),
+    "an attempt has no end": (
+        ["attempt without an end", "attempt without an end"],
+        without(good(), "attempt"),
+    ),
+    "an end came twice": (["attempt without an end"], [*good(), attempt(9.2, 2, "failed")]),
+    "done twice": (["done", "done"], change(good(), "attempt", outcome="done")),
+    "done without its command": (["done"], change(good(), "lived", 1, ended=False, code=None)),
+    "done with a bad end": (["done"], change(good(), "lived", 1, code=3)),
+    "failed without a cause": (
+        ["failed"],
+        change(
+            change(change(good(), "task", status="failed"), "attempt", 1, outcome="failed"),
+            "moved",
+            -1,
+            after="failed",
+        ),
+    ),
+    "somebody gave up": (["gave up"], change(good(), "exited", program="scheduler-1", status=1)),
+    "a lease is left": (
+        ["left behind"],
+        [*good(), {"event": "left", "at": 10.0, "what": "leases", "detail": "task 1"}],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_each_way_to_spoil_it_is_found(case):
+    expected, events = SPOILT[case]
+    assert breaches(events) == expected
+
+
+def test_no_check_is_left_without_a_history_that_breaks_it():
+    assert {name for expected, _ in SPOILT.values() for name in expected} == set(CHECKS)
+
+
+def test_a_frozen_machine_is_the_one_exception_and_only_while_it_thaws():
+    events = [
+        *change(good(), "lived", until=8.2),
+        {"event": "fault_begin", "at": 2.5, **FROZEN},
+        {"event": "fault_end", "at": 8.0, **FROZEN},
+    ]
+    assert breaches(events) == []
+    assert "two at once" in breaches(change(events, "fault_begin", target="worker-3"))
+    assert "two at once" in breaches(change(events, "fault_end", at=6.0))
+
+
+def test_a_breach_names_its_task_and_shows_its_rows():
+    breach, _ = check(History(change(good(), "lived", until=6.3)))
+    assert str(breach) == "two at once: task 1 lived twice for 0.20 s"
+    assert [row["token"] for row in breach.rows] == [1, 2]
+
+
+def test_a_history_survives_being_written(tmp_path):
+    History(good()).write(tmp_path / "h.ndjson")
+    assert check(History.read(tmp_path / "h.ndjson")) == []
+    assert [it["at"] for it in History.read(tmp_path / "h.ndjson").events] == sorted(
+        it["at"] for it in good()
+    )
+
+
+def test_stamps_become_one_life_an_attempt(tmp_path):
+    (tmp_path / "stamps").write_text(
+        "start 10.0 5 1 1 worker-1 0\nstart 12.0 5 2 2 worker-2 0\n"
+        "beat 10.5 5 1 1 worker-1 0\nend 12.5 5 2 2 worker-2 3\nbeat 12.6 5 2 2 worker-2 0\n"
+    )
+    first, second = lives(tmp_path / "stamps")
+    assert (first["token"], first["at"], first["until"], first["ended"]) == (1, 10.0, 10.5, False)
+    # What a daemon left behind by the command still writes counts as the attempt's life.
+    assert (second["until"], second["ended"], second["code"]) == (12.6, True, 3)

@@ -46,9 +46,7 @@ class Heartbeat(Loop):
             agent.fail(refusal)
             return 0
         runner.renew(lease_end(asked_at))
-        if beat.lost:
-            log.warning("leases_lost", tasks=beat.lost)
-            agent.abandon(beat.lost)
+        agent.abandon({task_id: held[task_id] for task_id in beat.lost})
         runner.stop(beat.cancelled, "cancelled")
         agent.state = beat.state
         if beat.state == State.DRAINING:
@@ -230,9 +228,17 @@ class Agent(Loop):
         if is_late:
             self.runner.stop(held, "released", now=self._drain_until == 0.0)
 
-    def abandon(self, task_ids: list[int]) -> None:
-        """Ends what is no longer this worker's to run. Nobody waits for a report of it."""
-        self.runner.stop(task_ids, "lease_lost", now=True)
+    def abandon(self, lost: Mapping[int, int]) -> None:
+        """Ends what is no longer this worker's to run ({task id: fencing token}).
+
+        A heartbeat may be overtaken: what was reported since, or claimed anew, is not meant.
+        """
+        with self.runner.lock:
+            held = self.runner.held()
+            gone = [task_id for task_id, token in lost.items() if held.get(task_id) == token]
+            self.runner.stop(gone, "lease_lost", now=True)
+        if gone:
+            log.warning("leases_lost", tasks=gone)
 
     def fail(self, refusal: Refusal) -> None:
         """Stops at once: this boot may do nothing more in its worker's name."""

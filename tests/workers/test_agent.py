@@ -1,0 +1,68 @@
+"""The agent in this process, with a guard, real commands and the database's transport."""
+
+import uuid
+
+import pytest
+
+from tests.helpers import promote, shell, submit, wait_until
+from workers.agent import Agent
+from workers.processes import Guard
+from workers.registry import Registration
+from workers.runner import Runner
+from workers.spool import Spool
+from workers.transports.database import DatabaseTransport
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Overtaken(DatabaseTransport):
+    """Reports and claims while a heartbeat is on its way, as the agent's other thread may."""
+
+    agent: Agent
+
+    def heartbeat(self, held, *, draining):
+        self.agent.exchange()
+        return super().heartbeat(held, draining=draining)
+
+
+@pytest.fixture
+def agent(tmp_path):
+    registration = Registration(name="w1", boot_id=uuid.uuid4(), machine_id="m1", slots=1)
+    transport = Overtaken()
+    guards = []
+
+    def start_guard() -> Guard:
+        guards.append(Guard(tmp_path / "lock"))
+        return guards[-1]
+
+    made = Agent(
+        registration,
+        transport,
+        lambda on_end: Runner(registration.boot_id, 1, start_guard, on_end),
+        drain_seconds=1,
+        spool=Spool(tmp_path / "w1.spool"),
+    )
+    transport.agent = made
+    transport.register(registration)
+    made.heartbeat.tick()  # the first lease
+    made.runner.start()
+    yield made
+    for guard in guards:
+        guard.close()
+    transport.listener.close()
+
+
+def test_a_heartbeat_sent_before_a_task_was_claimed_anew_does_not_end_it(agent):
+    (task,) = submit(shell("sleep 5"))
+    promote()
+    agent.exchange()
+    assert agent.runner.held() == {task.pk: 1}
+    agent.runner.stop([task.pk], "released", now=True)
+    wait_until(lambda: agent.runner.endings(1))
+
+    # It names the first attempt; before it arrives that is reported and the task claimed again.
+    agent.heartbeat.tick()
+
+    assert agent.runner.held() == {task.pk: 2}
+    with pytest.raises(AssertionError):
+        wait_until(lambda: agent.runner.endings(1), 0.5)

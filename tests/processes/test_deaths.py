@@ -3,16 +3,17 @@
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from jobs import queue
 from jobs.models import Attempt, Lease, Task
 from jobs.specs import TaskSpec
-from tests.helpers import shell, submit, wait_until
+from tests.helpers import promote, register, shell, submit, wait_until
 from tests.processes.test_workers import alive, finished, fresh, pids_in
 from workers.guard_proc import children
 from workers.models import State, Worker
@@ -42,9 +43,10 @@ def outcomes() -> list[tuple]:
 
 @pytest.fixture
 def first_pid(fleet, tmp_path):
-    """Starts everything but the worker; gives a function that waits for the first process."""
-    fleet.scheduler()
-    fleet.recovery()
+    """Starts all but the worker, twice; gives a function that waits for the first process."""
+    for _ in range(2):
+        fleet.scheduler()
+        fleet.recovery()
 
     def wait() -> int:
         wait_until(lambda: pids_in(tmp_path / "pids"))
@@ -151,6 +153,46 @@ def test_a_worker_cut_off_from_the_database_loses_its_trees_before_its_lease(
     wait_until(lambda: Worker.objects.get(name="cut-off").state == State.ONLINE)
     wait_until(lambda: "state=lease_lost" in fleet.logs())
     assert outcomes() == [("lost", "cut-off"), ("done", "second")]
+
+
+def test_what_ends_while_its_worker_is_cut_off_is_delivered_when_it_is_back(
+    cut_off, fleet, tmp_path, first_pid
+):
+    url, cut, let_back = cut_off
+    (task,) = submit(shell(f"echo $$ >> {tmp_path}/pids; sleep 1; echo kept"))
+    fleet.start("run_worker", "--name", "cut-off", DATABASE_URL=url)
+    first = first_pid()
+
+    cut()
+    wait_until(lambda: not alive(first))
+    assert "no_answer" in fleet.logs()
+    let_back()
+    wait_until(lambda: finished([task]))
+
+    assert (fresh(task).result_text, outcomes()) == ("kept\n", [("done", "cut-off")])
+
+
+def test_nothing_is_started_from_a_claim_that_was_answered_too_late(fleet, tmp_path):
+    """Its lease, counted from the asking, may be over before the guard could kill."""
+    (task,) = submit(shell(f"echo $$ >> {tmp_path}/pids"))
+    register("somebody")  # for whom it is queued
+    promote()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE ready")
+        fleet.worker("w1", "--slots", "2")
+        wait_until(lambda: waiting_for_a_lock() and Worker.objects.filter(name="w1"))
+        time.sleep(4)
+    wait_until(lambda: finished([task]))
+
+    assert "claim_too_slow" in fleet.logs()
+    assert outcomes() == [("released", "w1"), ("done", "w1")]
+    assert len(pids_in(tmp_path / "pids")) == 1
+
+
+def waiting_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0] > 0
 
 
 def test_a_task_that_kills_its_worker_three_times_is_poison(fleet, tmp_path):

@@ -8,7 +8,8 @@ FIRST_SECONDS, LONGEST_SECONDS = 0.1, 5.0
 class Backoff:
     """Doubles from try to try, give or take a half, so that many who wait come one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_seconds: float = LONGEST_SECONDS) -> None:
+        self.longest_seconds = longest_seconds
         self.reset()
 
     def reset(self) -> None:
@@ -16,5 +17,5 @@ class Backoff:
 
     def next(self) -> float:
         seconds = self._seconds * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
-        self._seconds = min(2 * self._seconds, LONGEST_SECONDS)
+        self._seconds = min(2 * self._seconds, self.longest_seconds)
         return seconds

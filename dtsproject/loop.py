@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from dtsproject.backoff import Backoff
+from dtsproject.backoff import LONGEST_SECONDS, Backoff
 from dtsproject.errors import Unreachable
 from dtsproject.wakeups import Listener
 
@@ -33,11 +33,13 @@ class Loop:
     """
 
     interval_seconds = 1.0
+    longest_backoff_seconds = LONGEST_SECONDS
     full_tick = 1
     channels: Sequence[str] = ()
 
     def __init__(self) -> None:
         self.stopping = False
+        self._retry_at = 0.0
         self._listener = Listener(*self.channels) if self.channels else None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -51,7 +53,7 @@ class Loop:
         wake-up until the next tick."""
 
     def run(self, *, once: bool = False) -> None:
-        backoff = Backoff()
+        backoff = Backoff(self.longest_backoff_seconds)
         while not self.stopping:
             touch_liveness_file()
             try:
@@ -70,10 +72,15 @@ class Loop:
                 self.wait(self.interval_seconds * random.uniform(0.9, 1.1))  # noqa: S311
 
     def _back_off(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self.stopping and (left := until - time.monotonic()) > 0:
+        self._retry_at = time.monotonic() + seconds
+        while not self.stopping and (left := self._retry_at - time.monotonic()) > 0:
             self.lost_contact()
             self.wait(left)
+
+    def retry(self) -> None:
+        """Ends a backoff, from any thread: the other side has answered somebody else."""
+        self._retry_at = 0.0
+        self.wake()
 
     def wait(self, seconds: float) -> None:
         """Sleeps until the time is over, a channel is heard or `wake` is called."""

@@ -166,11 +166,13 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    known = from_exception(request, sys.exc_info()[1])
     if is_api(request):
-        return from_exception(request, sys.exc_info()[1]) or problem(
+        return known or problem(
             request, 500, "This is a fault of DTS; its log has more under this request_id."
         )
-    return defaults.server_error(request)
+    # A database that is away is no fault of a page either.
+    return known if known and known.status_code == 503 else defaults.server_error(request)
 
 
 @csrf_exempt

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from dtsproject.backoff import Backoff
+from dtsproject.backoff import LONGEST_SECONDS, Backoff
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal, Unreachable
 from dtsproject.loop import Loop
@@ -34,6 +34,8 @@ class Heartbeat(Loop):
     def __init__(self, agent: "Agent") -> None:
         super().__init__()
         self.interval_seconds = conf().heartbeat_seconds
+        # So that after an outage it comes well before recovery judges.
+        self.longest_backoff_seconds = min(LONGEST_SECONDS, self.interval_seconds)
         self.full_tick = 2**31
         self.agent = agent
 
@@ -51,7 +53,7 @@ class Heartbeat(Loop):
         agent.state = beat.state
         if beat.state == State.DRAINING:
             agent.drain()
-        agent.wake()
+        agent.retry()
         return 0
 
 

@@ -36,13 +36,15 @@ READY_LINE = 7  # of postmaster.pid: "starting", "ready" or "stopping"
 class Cluster:
     """A PostgreSQL in `data_dir` (default: `default_folder()`), reached by a unix socket alone.
 
-    Its methods raise EmbeddedError, with a message for people, for whatever goes wrong.
+    `settings` are PostgreSQL's own, over SETTINGS. Its methods raise EmbeddedError, with a message
+    for people, for whatever goes wrong.
     """
 
-    def __init__(self, data_dir: Path | None = None):
+    def __init__(self, data_dir: Path | None = None, **settings: str):
         self.folder = Folder(data_dir or default_folder())
         # /tmp itself, not TMPDIR: every process must name the same socket, in under 108 bytes.
         self.socket_dir = Path("/tmp") / f"dts-{digest(self.folder.data)}"  # noqa: S108
+        self.settings = {**SETTINGS, "unix_socket_directories": str(self.socket_dir), **settings}
         self._pid_file = self.folder.data / "postmaster.pid"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -112,8 +114,7 @@ class Cluster:
             programs = self.folder.prepare()
             self._make_socket_dir()
             self._disown_recycled_pid()
-            settings = {**SETTINGS, "unix_socket_directories": str(self.socket_dir)}
-            arguments = [part for pair in settings.items() for part in ("-c", "=".join(pair))]
+            arguments = [part for pair in self.settings.items() for part in ("-c", "=".join(pair))]
             with self.folder.new_log() as log:
                 self._process = subprocess.Popen(
                     [programs / "postgres", "-D", self.folder.data, *arguments],

@@ -1,0 +1,149 @@
+"""A whole DTS of real processes on a PostgreSQL of its own, which a test may stop and freeze."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psycopg
+
+from dtsproject.embedded import Cluster
+from tests.helpers import wait_until
+from tests.processes.conftest import Fleet
+
+API = "dts api"
+COUNT_CONNECTIONS = """
+SELECT application_name, count(*) FROM pg_stat_activity
+WHERE application_name LIKE 'dts%' GROUP BY 1
+"""
+# What must hold of the work once it is over, whatever happened meanwhile.
+ENDINGS = """
+SELECT status, count(*), max(recorded) FROM (
+    SELECT status, count(attempts.id) FILTER (WHERE outcome = status) AS recorded
+    FROM tasks LEFT JOIN attempts ON task_id = tasks.id GROUP BY tasks.id
+) AS ended GROUP BY 1
+"""
+
+
+class Installation(Fleet):
+    def __init__(self, **environment: str) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="dts-chaos-"))
+        self.home.chmod(0o711)  # root's PostgreSQL runs under another account
+        folder = self.home / "state"
+        folder.mkdir()
+        super().__init__(folder)
+        self.cluster = Cluster(self.home / "postgres")
+        self.port = free_port()
+        self.environment |= {
+            "DATABASE_URL": self.cluster.url(),
+            "DTS_ANONYMOUS_ACCESS": "loopback",
+            "ORCH_PORT": str(self.port),
+            "WEB_CONCURRENCY": "1",
+            **environment,
+        }
+
+    def migrate(self) -> None:
+        command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
+
+    def api(self) -> subprocess.Popen:
+        log = (self.folder / f"{len(self.processes)}-api.log").open("wb")
+        command = [sys.executable, "-m", "gunicorn"]
+        options = {"cwd": ROOT, "env": self.environment, "stdout": log, "stderr": log}
+        self.processes.append(subprocess.Popen(command, start_new_session=True, **options))
+        wait_until(lambda: self.ask("/readyz")[0] == 200, 60)
+        return self.processes[-1]
+
+    def ask(self, path: str, body: object = None, **headers: str) -> tuple[int, dict, bytes]:
+        """Status, headers and body of an answer; 0 where there is none."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **headers},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return answer.status, dict(answer.headers), answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, dict(error.headers), error.read()
+        except OSError:
+            return 0, {}, b""
+
+    def submit(self, *commands: str, **task: object) -> int | None:
+        """The id of the job, if it was acknowledged."""
+        tasks = [{"payload": {"cmd": command}, **task} for command in commands]
+        status, _, answer = self.ask("/api/v1/jobs", {"name": "chaos", "tasks": tasks})
+        return json.loads(answer)["id"] if status == 201 else None
+
+    def rows(self, statement: str, *parameters: object) -> list[tuple]:
+        url = self.environment["DATABASE_URL"]
+        with psycopg.connect(url, application_name="test", connect_timeout=5) as connection:
+            return connection.execute(statement, parameters or None).fetchall()
+
+    def connections(self) -> dict[str, int]:
+        """How many of each kind of process."""
+        return dict(self.rows(COUNT_CONNECTIONS))
+
+    def over(self) -> bool:
+        return not self.rows("SELECT FROM tasks WHERE final_status IS NULL LIMIT 1")
+
+    def endings(self) -> dict[str, tuple[int, int]]:
+        """Of each state: how many tasks, and how often at most one of them was recorded so."""
+        return {status: (tasks, most) for status, tasks, most in self.rows(ENDINGS)}
+
+    def alive(self) -> bool:
+        return all(process.poll() is None for process in self.processes)
+
+    def log_of(self, kind: str) -> str:
+        return "".join(path.read_text() for path in self.folder.glob(f"*{kind}.log"))
+
+    def end(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGCONT)
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        print(self.logs())
+        self.cluster.stop()
+        shutil.rmtree(self.home)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def postgres(cluster: Cluster) -> list[int]:
+    """The postmaster, and after it its children."""
+    (first, *_) = (cluster.folder.data / "postmaster.pid").read_text().split()
+    path = Path(f"/proc/{first}/task/{first}/children")
+    return [int(first), *map(int, path.read_text().split())]
+
+
+def freeze(cluster: Cluster) -> list[int]:
+    """Stops all its processes where they stand: connections are taken, nothing is answered."""
+    pids = postgres(cluster)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return pids
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def watch(seconds: float, look) -> list:
+    """What `look` gave, again and again for so long."""
+    seen, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        seen.append(look())
+        time.sleep(0.05)
+    return seen

@@ -1,5 +1,6 @@
 """A whole DTS of real processes on a PostgreSQL of its own, which a test may stop and freeze."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -126,12 +127,10 @@ def postgres(cluster: Cluster) -> list[int]:
     return [int(first), *map(int, path.read_text().split())]
 
 
-def freeze(cluster: Cluster) -> list[int]:
-    """Stops all its processes where they stand: connections are taken, nothing is answered."""
-    pids = postgres(cluster)
+def send(pids: list[int], number: int) -> None:
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    return pids
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def free_port() -> int:

@@ -1,6 +1,5 @@
-"""A whole DTS of real processes on a PostgreSQL of its own, which a test may stop and freeze."""
+"""A whole DTS of real processes on a PostgreSQL of its own."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -118,19 +117,6 @@ class Installation(Fleet):
 
 
 ROOT = Path(__file__).parents[2]
-
-
-def postgres(cluster: Cluster) -> list[int]:
-    """The postmaster, and after it its children."""
-    (first, *_) = (cluster.folder.data / "postmaster.pid").read_text().split()
-    path = Path(f"/proc/{first}/task/{first}/children")
-    return [int(first), *map(int, path.read_text().split())]
-
-
-def send(pids: list[int], number: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def free_port() -> int:

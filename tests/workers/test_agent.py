@@ -1,5 +1,6 @@
 """The agent in this process, with a guard, real commands and the database's transport."""
 
+import ctypes
 import uuid
 
 import pytest
@@ -11,6 +12,8 @@ from workers.registry import Registration
 from workers.runner import Runner
 from workers.spool import Spool
 from workers.transports.database import DatabaseTransport
+
+PR_SET_CHILD_SUBREAPER = 36
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,6 +53,8 @@ def agent(tmp_path):
     for guard in guards:
         guard.close()
     transport.listener.close()
+    # A guard made this process a subreaper: others' orphans would stay its zombies.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def test_a_heartbeat_sent_before_a_task_was_claimed_anew_does_not_end_it(agent):

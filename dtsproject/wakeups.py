@@ -30,8 +30,11 @@ def notify(channel: str, payload: str = "") -> None:
 
 def _notify(channel: str, payload: str) -> None:
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])
+        connection.ensure_connection()
+        with connection.wrap_database_errors:
+            psycopg.Cursor(connection.connection).execute(
+                "SELECT pg_notify(%s, %s)", [channel, payload], prepare=True
+            )
     except DatabaseError:
         log.warning("wake_up_not_sent", channel=channel)
 

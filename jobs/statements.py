@@ -7,7 +7,7 @@ expects few and looks each up by index, instead of joining the whole backlog for
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,19 +55,23 @@ def pipeline() -> Iterator[None]:
 
 
 @contextmanager
-def transaction(*, pipelined: bool) -> Iterator[psycopg.Rollback]:
-    """A transaction, or a savepoint within Django's. Raise what it gives to undo it.
+def transaction() -> Iterator[None]:
+    """A transaction, or a savepoint within Django's, undone by what is raised in it.
 
-    With `pipelined` nothing in it waits for the server: worth its own cost for many statements.
-    The ORM does not work within.
+    It waits for the server only where a result is read, and at its end. The ORM does not work
+    within.
     """
     connection.ensure_connection()
-    with (
-        connection.wrap_database_errors,
-        connection.connection.pipeline() if pipelined else nullcontext(),
-        connection.connection.transaction() as inner,
-    ):
-        yield psycopg.Rollback(inner)
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        if connection.in_atomic_block:
+            with connection.connection.transaction():
+                yield
+            return
+        try:
+            yield  # a pipeline is one transaction by itself: neither BEGIN nor COMMIT is waited for
+        except BaseException:
+            connection.connection.execute("ROLLBACK")  # its end would commit what came before
+            raise
 
 
 def columns(names: Sequence[str], rows: Iterable[Sequence]) -> dict[str, list]:

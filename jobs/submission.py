@@ -20,29 +20,33 @@ class TooManyLanes(Refusal):
     status, code, title = 422, "too_many_lanes", "Too many distinct requirements"
 
 
+class LanesMissing(Exception):
+    """What tasks require together, each in the form of `lane_key`, for which there is no lane."""
+
+
 def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
     """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
-    job, scores, missing = _store(spec, submitted_by)
-    if missing:
-        _make_lanes(spec.queue, missing)
-        job, scores, _ = _store(spec, submitted_by)
+    try:
+        job, scores = _store(spec, submitted_by)
+    except LanesMissing as missing:
+        _make_lanes(spec.queue, missing.args)
+        job, scores = _store(spec, submitted_by)
     wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
     return job
 
 
-def _store(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores", list[tuple[str, ...]]]:
-    """The stored job and its tasks' scores; or, nothing being stored, the lanes it lacks."""
-    with statements.transaction(pipelined=len(spec.tasks) > BATCH) as rollback:
+def _store(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores"]:
+    """The stored job and its tasks' scores. Raises LanesMissing."""
+    with statements.transaction():
         job, lanes = _begin_job(spec, submitted_by)
         scores = Scores(load(conf().policy), job)
-        missing = sorted({lane_key(task.requires) for task in spec.tasks} - lanes.keys())
-        if missing:
-            raise rollback
+        if missing := {lane_key(task.requires) for task in spec.tasks} - lanes.keys():
+            raise LanesMissing(*sorted(missing))
         # Each batch is stored while the next is made ready.
         for start in range(0, len(spec.tasks), BATCH):
             batch = spec.tasks[start : start + BATCH]
             statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
-    return job, scores, missing
+    return job, scores
 
 
 def _begin_job(spec: JobSpec, submitted_by: str) -> tuple[Job, dict[tuple[str, ...], int]]:

@@ -1,9 +1,10 @@
 """The verbs: what each moves, and what it must refuse to move."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django.utils import timezone
 
 from jobs import queue, submission
@@ -44,11 +45,16 @@ def test_tasks_keep_the_order_they_were_submitted_in():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_is_stored_whole_or_not_at_all(monkeypatch):
+@pytest.mark.parametrize("around", [nullcontext, transaction.atomic])
+@pytest.mark.parametrize(
+    ("unfit", "error"), [({"kind": None}, IntegrityError), ({"name": object()}, ProgrammingError)]
+)
+def test_a_job_is_stored_whole_or_not_at_all(monkeypatch, around, unfit, error):
+    """Refused by the server or here, alone or within the caller's transaction."""
     monkeypatch.setattr(submission, "BATCH", 1)
 
-    with pytest.raises(IntegrityError):
-        submit("stored first", shell("then refused", kind=None))
+    with around(), pytest.raises(error):
+        submit("stored first", shell("then refused", **unfit))
 
     assert not Job.objects.exists()
     assert not Task.objects.exists()

@@ -43,10 +43,12 @@ class Command:
     wants_result: bool
 
 
-def command(task: Claimed, boot_id: UUID) -> Command:
-    """How to run the task. Its payload is {"cmd", "env", "cwd", "stdin"} for a shell task,
-    {"function", "args", "kwargs"} for a Python one, which runs in a process of its own."""
-    env = base_environment() | {
+def command(task: Claimed, boot_id: UUID, environment: Mapping[str, str]) -> Command:
+    """How to run the task, over the worker's `environment`. Its payload is {"cmd", "env", "cwd",
+    "stdin"} for a shell task, {"function", "args", "kwargs"} for a Python one, which runs in a
+    process of its own."""
+    env = {
+        **environment,
         **task.payload.get("env", {}),
         "DTS_TASK_ID": str(task.task_id),
         "DTS_JOB_ID": str(task.job_id),

@@ -60,10 +60,12 @@ class GuardProcess:
         if warden_fd is not None:
             self.watch(warden_fd, self.give_up)
         while self.reaper.trees or not self.is_giving_up:
-            for ready, _ in self.selector.select(self.patience()):
+            heard = self.selector.select(self.patience())
+            for ready, _ in heard:
                 ready.data(ready.fileobj)
             self.enforce()
-            self.collect()
+            if [ready.fileobj for ready, _ in heard] != [self.control]:  # else no child changed
+                self.collect()
             self.flush()
 
     def watch(self, file: Any, callback: Callable[[Any], object]) -> None:

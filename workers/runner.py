@@ -6,13 +6,13 @@ talkative task holds up another. The agent asks from its own threads: `add`, `st
 
 import contextlib
 import itertools
+import math
 import os
 import selectors
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -20,28 +20,22 @@ import structlog
 from dtsproject.conf import conf
 from jobs.specs import Claimed, Ending, LogPart
 from workers import executor
-from workers.capture import Capture
 from workers.processes import Ended, Guard, GuardDied
+from workers.run import Run, stdin
 
 log = structlog.get_logger(__name__)
 
-READ_BYTES = 64 * 1024
 # As many tasks are taken in hand as ended within this time: they bridge a round trip to the server.
 IN_HAND_SECONDS = 0.05
 MOST_IN_HAND = 200
 # What is in hand while none of it could start for so long goes back: others may have a free slot.
 STALE_SECONDS = 0.25
+# While so much is in hand that no slot will stand idle, endings are gathered for so long: one
+# exchange with the server costs as much as ten tasks in it.
+GATHER_SECONDS = 0.02
+# Most tasks are over before that: their pipes are read at their end, and never watched.
+WATCH_AFTER_SECONDS = 0.02
 LOG_STREAMS = ("stdout", "stderr")
-
-
-@dataclass(slots=True)
-class Run:
-    """A started process, until its end is known and all it printed was taken."""
-
-    task: Claimed
-    captured: dict[str, Capture] = field(default_factory=dict)
-    pipes: dict[str, int] = field(default_factory=dict)
-    is_over: bool = False
 
 
 class Runner(threading.Thread):
@@ -57,6 +51,7 @@ class Runner(threading.Thread):
     ) -> None:
         super().__init__(name="runner", daemon=True)
         self.boot_id = boot_id
+        self.environment = executor.base_environment()
         self.slots = slots
         self.start_guard = start_guard
         self.on_end = on_end
@@ -68,6 +63,8 @@ class Runner(threading.Thread):
         self.guard = start_guard()
         self.lease_until = 0.0
         self._ends: deque[tuple[float, int]] = deque()  # when, and how many tasks
+        self._unwatched: deque[tuple[float, Run]] = deque()  # since when
+        self._report_at = math.inf
         self._progress_at = time.monotonic()
         self._held: dict[int, int] = {}
         self._keys = itertools.count(1)
@@ -81,10 +78,13 @@ class Runner(threading.Thread):
     def room(self) -> int:
         """How many tasks it can take now."""
         with self.lock:
-            while self._ends and self._ends[0][0] < time.monotonic() - IN_HAND_SECONDS:
-                self._ends.popleft()
-            ahead = min(MOST_IN_HAND, sum(number for _, number in self._ends))
-            return self.slots + ahead - self.running - len(self.in_hand)
+            return self.slots + self._ahead() - self.running - len(self.in_hand)
+
+    def _ahead(self) -> int:
+        """How many tasks should be in hand."""
+        while self._ends and self._ends[0][0] < time.monotonic() - IN_HAND_SECONDS:
+            self._ends.popleft()
+        return min(MOST_IN_HAND, sum(number for _, number in self._ends))
 
     def add(self, tasks: Iterable[Claimed]) -> None:
         """Runs these tasks in this order, as slots are free; their endings come with `endings`."""
@@ -165,12 +165,13 @@ class Runner(threading.Thread):
             self._start(self.in_hand.popleft())
 
     def _start(self, task: Claimed) -> None:
-        command = executor.command(task, self.boot_id)
+        command = executor.command(task, self.boot_id, self.environment)
         key, run = next(self._keys), Run(task)
         self.runs[key] = run
         self.running += 1
         names = (*LOG_STREAMS, "result") if command.wants_result else LOG_STREAMS
-        fds = [_stdin(command.stdin), *(self._pipe(run, name) for name in names)]
+        fds = [stdin(command.stdin), *run.open(names)]
+        self._unwatched.append((time.monotonic(), run))
         try:
             self.guard.spawn(
                 key,
@@ -203,22 +204,35 @@ class Runner(threading.Thread):
             os._exit(1)
 
     def _attend(self) -> None:
-        for ready, _ in self._selector.select():
+        for ready, _ in self._selector.select(self._patience()):
             if ready.fd == self._wake_read:
                 os.read(self._wake_read, 4096)
             elif ready.data is not None:
-                self._read(*ready.data)
+                run, name = ready.data
+                with self.lock:
+                    run.read(name)
             else:
                 self._hear_guard()
+        self._watch()
+        if time.monotonic() >= self._report_at:
+            self._report_at = math.inf
+            self.on_end()
 
-    def _read(self, run: Run, name: str) -> None:
+    def _patience(self) -> float | None:
+        """Seconds until a report or a look at a pipe is due."""
         with self.lock:
-            if name not in run.pipes:
-                return
-            if data := os.read(run.pipes[name], READ_BYTES):
-                run.captured[name].feed(data)
-            else:
-                self._close(run, name)
+            watch_at = self._unwatched[0][0] + WATCH_AFTER_SECONDS if self._unwatched else math.inf
+        due_at = min(watch_at, self._report_at)
+        return None if due_at == math.inf else max(0.0, due_at - time.monotonic())
+
+    def _watch(self) -> None:
+        """From now on reads what those print that did not end soon."""
+        with self.lock:
+            since = time.monotonic() - WATCH_AFTER_SECONDS
+            while self._unwatched and (
+                self._unwatched[0][1].is_over or self._unwatched[0][0] <= since
+            ):
+                self._unwatched.popleft()[1].watch(self._selector)
 
     def _hear_guard(self) -> None:
         try:
@@ -229,20 +243,12 @@ class Runner(threading.Thread):
             for event in ended:
                 if run := self.runs.get(event.key):
                     self._finish(run, event)
-        if ended:
-            self.on_end()
+            if ended:
+                wait_seconds = GATHER_SECONDS if 2 * len(self.in_hand) > self._ahead() else 0
+                self._report_at = min(self._report_at, time.monotonic() + wait_seconds)
 
     def _finish(self, run: Run, ended: Ended) -> None:
-        """The tree is dead, so all it printed is in the pipes: nobody can add to them."""
-        for name in list(run.pipes):
-            os.set_blocking(run.pipes[name], False)
-            try:
-                while data := os.read(run.pipes[name], READ_BYTES):
-                    run.captured[name].feed(data)
-            except BlockingIOError:
-                pass
-            self._close(run, name)
-        run.is_over = True
+        run.finish()
         self.running -= 1
         self.ended.append(executor.ending(run.task, ended, run.captured))
         self.note_ends(1)
@@ -262,27 +268,3 @@ class Runner(threading.Thread):
             self._selector.register(self.guard.fileno(), selectors.EVENT_READ)
             self.guard.renew(self.lease_until)
             return [Ended.with_guard(key) for key, run in self.runs.items() if not run.is_over]
-
-    def _pipe(self, run: Run, name: str) -> int:
-        """A new pipe whose reading end is watched here; returns its writing end."""
-        reader, writer = os.pipe()
-        run.pipes[name] = reader
-        run.captured[name] = Capture()
-        self._selector.register(reader, selectors.EVENT_READ, (run, name))
-        return writer
-
-    def _close(self, run: Run, name: str) -> None:
-        fd = run.pipes.pop(name)
-        self._selector.unregister(fd)
-        os.close(fd)
-
-
-def _stdin(data: bytes) -> int:
-    """A descriptor to read `data` from."""
-    if not data:
-        return os.open(os.devnull, os.O_RDONLY)
-    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd

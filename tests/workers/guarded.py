@@ -1,6 +1,7 @@
 """Real guards and real tasks for tests."""
 
 import contextlib
+import ctypes
 import os
 import secrets
 import select
@@ -19,6 +20,7 @@ from workers.processes import (
 )
 
 ROOT = Path(__file__).parents[2]
+PR_SET_CHILD_SUBREAPER = 36
 ENV = {"PATH": os.environ["PATH"]}
 
 # A daemon by the book, which also clears its environment: nothing marks it any more.
@@ -114,11 +116,17 @@ def output(guard, command, **options):
         return os.read(pipe.fileno(), 1 << 16).decode()
 
 
+def adopt_no_more() -> None:
+    """A guard makes this process a subreaper: later tests' orphans would stay its zombies."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
 @pytest.fixture(name="guard")
 def guard_fixture(tmp_path):
     with Guard(tmp_path / "guard.lock") as guard:
         guard.renew(boottime() + 60)
         yield guard
+    adopt_no_more()
 
 
 @pytest.fixture(name="tag")

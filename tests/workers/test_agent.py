@@ -1,19 +1,17 @@
 """The agent in this process, with a guard, real commands and the database's transport."""
 
-import ctypes
 import uuid
 
 import pytest
 
 from tests.helpers import promote, shell, submit, wait_until
+from tests.workers.guarded import adopt_no_more
 from workers.agent import Agent
 from workers.processes import Guard
 from workers.registry import Registration
 from workers.runner import Runner
 from workers.spool import Spool
 from workers.transports.database import DatabaseTransport
-
-PR_SET_CHILD_SUBREAPER = 36
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,8 +51,7 @@ def agent(tmp_path):
     for guard in guards:
         guard.close()
     transport.listener.close()
-    # A guard made this process a subreaper: others' orphans would stay its zombies.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    adopt_no_more()
 
 
 def test_a_heartbeat_sent_before_a_task_was_claimed_anew_does_not_end_it(agent):

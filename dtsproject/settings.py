@@ -112,8 +112,10 @@ DATABASES = {
             # For what is prepared (jobs/statements.py); all else is planned as it comes. Django
             # switches preparing off unless there is a threshold.
             "prepare_threshold": 5,
-            # Compiling a plan (jit) takes longer than any statement here may.
-            "options": "-c plan_cache_mode=force_generic_plan -c jit=off",
+            # Compiling a plan (jit) takes longer than any statement here may. And what is planned
+            # while a queue is empty or short must suit it when it is long, or full of dead rows:
+            # by index even there.
+            "options": "-c plan_cache_mode=force_generic_plan -c jit=off -c enable_seqscan=off",
             **_database,
         },
         "CONN_MAX_AGE": 60,

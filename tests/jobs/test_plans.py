@@ -1,6 +1,7 @@
 """The hot statements read by index and never sort the backlog, whatever its size."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 
@@ -17,8 +18,10 @@ from workers import registry
 
 pytestmark = pytest.mark.django_db
 
-# A backlog of which the first HEAD have their wide rows, beside what is finished.
-WAITING, FINISHED, HEAD, READY, LEASED, DUE = 200_000, 200_000, 5_000, 5_000, 20_000, 500
+# A backlog of which the first HEAD have their wide rows, beside what is finished. A million of
+# each (DTS_TEST_PLAN_ROWS=1000000) takes a minute to make.
+WAITING = FINISHED = int(os.environ.get("DTS_TEST_PLAN_ROWS", "200000"))
+HEAD, READY, LEASED, DUE = 5_000, 5_000, 2_000, 500
 A_JOB = 1_000
 NO_MARKS: dict[str, list] = {n: [] for n in ("lanes", "seqs", "scores", "job_ids", "task_ids")}
 FILL = f"""

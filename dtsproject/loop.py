@@ -52,10 +52,14 @@ class Loop:
         """Called after a tick that failed for the database's or the network's sake, and at each
         wake-up until the next tick."""
 
+    def show_life(self) -> None:
+        """Called before each tick."""
+        touch_liveness_file()
+
     def run(self, *, once: bool = False) -> None:
         backoff = Backoff(self.longest_backoff_seconds)
         while not self.stopping:
-            touch_liveness_file()
+            self.show_life()
             try:
                 moved = self.tick()
             except (DatabaseError, Unreachable) as error:

@@ -100,6 +100,7 @@ class Agent(Loop):
         while the server is out of reach, or until it is to drain."""
         backoff = Backoff()
         while True:
+            self.show_life()
             try:
                 self._deliver_spool()
                 asked_at = boottime()

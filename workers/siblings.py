@@ -1,11 +1,14 @@
 """Several worker processes under one: `run_worker --processes N`."""
 
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import structlog
+from django.conf import settings
 
 from dtsproject.embedded.lifeline import signal_on_parent_exit
 from dtsproject.loop import Loop, stop_on_signals
@@ -14,10 +17,12 @@ log = structlog.get_logger(__name__)
 
 REFUSED = 2
 RESTART_SECONDS = 1.0
+# Longer than any round or start of a worker that is well.
+FRESH_SECONDS = 60.0
 
 
 class Sibling:
-    """A worker process, and what it was told."""
+    """A worker process, what it was told, and the liveness file of its own that it touches."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
@@ -26,16 +31,32 @@ class Sibling:
         self.starts = 0
         self.start_at = 0.0
         self.signalled = 0
+        shared = settings.LIVENESS_FILE
+        self.liveness_file = Path(f"{shared}.{name}") if shared else None
 
     def start(self) -> None:
         self.starts += 1
+        environment = dict(os.environ)
+        if self.liveness_file:
+            self.liveness_file.touch()
+            environment["DTS_LIVENESS_FILE"] = str(self.liveness_file)
         self.process = subprocess.Popen(
             self.command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the parent, which passes it on
             # Its guard then kills what it ran, as whenever a worker is killed.
             preexec_fn=signal_on_parent_exit(signal.SIGKILL),
         )
+
+    def goes_round(self) -> bool:
+        """Whether it touched its file of late; so it seems where there is none, or not yet."""
+        if not self.starts or not self.liveness_file:
+            return True
+        try:
+            return time.time() - self.liveness_file.stat().st_mtime < FRESH_SECONDS
+        except FileNotFoundError:  # swept away; it will touch it again
+            return False
 
 
 class Siblings(Loop):
@@ -61,6 +82,11 @@ class Siblings(Loop):
     def drain(self) -> None:
         self.asked += 1
         self.wake()
+
+    def show_life(self) -> None:
+        """The probe looks at one file: it stays fresh only while each process goes round."""
+        if all(sibling.goes_round() for sibling in self.siblings):
+            super().show_life()
 
     def tick(self) -> int:
         for sibling in list(self.siblings):

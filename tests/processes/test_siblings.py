@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,34 @@ def test_none_outlives_a_killed_parent(fleet):
     parent.kill()
 
     wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_one_that_hangs_is_seen_by_the_probe(fleet, tmp_path):
+    """It looks at one file, by its age."""
+    shared = tmp_path / "alive"
+    fleet.environment["DTS_LIVENESS_FILE"] = str(shared)
+    fleet.worker("w", "--processes", "2")
+    wait_until(lambda: len(online()) == 2)
+    hung = online()["w-1"]
+
+    os.kill(hung, signal.SIGSTOP)
+    age(tmp_path / "alive.w-1")
+    wait_until(lambda: not touched(shared, seconds=3))
+    os.kill(hung, signal.SIGCONT)
+
+    wait_until(lambda: touched(shared, seconds=3))
+
+
+def age(file: Path) -> None:
+    an_hour_ago = time.time() - 3600
+    os.utime(file, (an_hour_ago, an_hour_ago))
+
+
+def touched(file: Path, *, seconds: float) -> bool:
+    """Whether it is within so many seconds."""
+    age(file)
+    time.sleep(seconds)
+    return time.time() - file.stat().st_mtime < 60
 
 
 @pytest.mark.parametrize("number", ["0", "101", "two"])

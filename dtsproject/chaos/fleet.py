@@ -129,10 +129,15 @@ class Fleet:
 
     def stop(self) -> None:
         """SIGTERM to all, workers first, since they still have something to say."""
+        for process in guards(self.folder):
+            process.resume()
         for name in (*WORKERS, *(set(self.programs) - set(WORKERS))):
             self.programs[name].terminate()
             if name not in WORKERS[:-1]:
                 self._wait(WORKERS if name in WORKERS else (name,))
+        deadline = time.monotonic() + STOP_SECONDS
+        while guards(self.folder) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _wait(self, names: tuple[str, ...]) -> None:
         deadline = time.monotonic() + STOP_SECONDS
@@ -145,8 +150,10 @@ class Fleet:
             time.sleep(0.02)
 
     def survivors(self) -> list[psutil.Process]:
-        """All that carries this run's mark in its environment, zombies left out."""
-        return [it for it in psutil.process_iter() if it.pid != os.getpid() and self._marked(it)]
+        """All that carries this run's mark in its environment, zombies left out; and guards, whose
+        environment is their own."""
+        marked = [it for it in psutil.process_iter() if it.pid != os.getpid() and self._marked(it)]
+        return [*marked, *guards(self.folder)]
 
     def _marked(self, process: psutil.Process) -> bool:
         try:
@@ -173,6 +180,20 @@ def guard(processes: list[psutil.Process]) -> list[psutil.Process]:
             found.append(process)
             parent = process.pid
     return found[:2]
+
+
+def guards(folder: Path) -> list[psutil.Process]:
+    """Guards and wardens of the workers with their state under `folder`, be these gone or not:
+    each has its worker's lock file open."""
+    return [it for it in psutil.process_iter() if _has_lock(it, folder)]
+
+
+def _has_lock(process: psutil.Process, folder: Path) -> bool:
+    try:
+        files = [Path(file.path) for file in process.open_files()]
+    except psutil.Error:
+        return False
+    return any(file.suffix == ".lock" and file.is_relative_to(folder) for file in files)
 
 
 def _is_guard(process: psutil.Process) -> bool:

@@ -110,7 +110,7 @@ class Installation(Fleet):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGCONT)
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        super().end()
         print(self.logs())
         self.cluster.stop()
         shutil.rmtree(self.home)

@@ -11,6 +11,9 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
+from dtsproject.chaos.fleet import guards
+from tests.helpers import wait_until
+
 ROOT = Path(__file__).parent.parent.parent
 # Short enough to lapse within a test, long enough for a busy machine.
 LEASE = {
@@ -68,11 +71,15 @@ class Fleet:
         )
 
     def end(self) -> None:
+        """Nothing is left, frozen or not: the guards, awake, kill what their workers ran."""
+        for guard in guards(self.folder):
+            guard.resume()
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGCONT)
                 process.kill()
             process.wait()
+        wait_until(lambda: not guards(self.folder))
 
 
 @pytest.fixture

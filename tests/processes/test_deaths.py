@@ -110,6 +110,21 @@ def test_a_guard_and_warden_that_hang_are_replaced_before_the_task_is_taken(
     assert worker.poll() is None
 
 
+def test_nothing_frozen_outlives_the_fleet(fleet, first_pid, tmp_path):
+    """However early a test ends, it leaves none behind."""
+    submit(shell(ONCE.format(tmp_path)))
+    worker = fleet.worker("w1")
+    first = first_pid()
+    frozen = warden_and_guard(worker)
+    send(signal.SIGSTOP, *frozen)
+
+    fleet.end()
+
+    left = [pid for pid in (*frozen, first) if alive(pid)]
+    send(signal.SIGCONT, *frozen)
+    assert not left
+
+
 @pytest.fixture
 def cut_off(fleet):
     """A role of its own for a worker, its URL, and how to cut it off and let it back."""

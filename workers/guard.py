@@ -25,7 +25,8 @@ from typing import Any
 from workers.guard_lock import note_session
 from workers.guard_proc import become_subreaper, wake_on_signals
 from workers.guard_reaper import Reaper
-from workers.guard_tree import Tree, report, start
+from workers.guard_start import start
+from workers.guard_tree import Tree, report
 from workers.guard_warden import fork_guard
 from workers.guard_wire import Decoder, boottime, encode
 
@@ -146,15 +147,15 @@ class GuardProcess:
             if asked_at >= self.lease_until:
                 self.outgoing += encode(report(key, "lease_lost", "the lease had ended"))
                 return
-            pid = start(fds, env={**env, "DTS_TREE": f"{self.mark}.{key}"}, **program)
+            started = start(fds, env={**env, "DTS_TREE": f"{self.mark}.{key}"}, **program)
         except Exception as error:  # nothing about one task may end the parent of all
             self.outgoing += encode(report(key, "not_started", f"cannot start: {error}"))
             return
         finally:
             _close(fds)
-        tree = Tree(key, pid, timeout_seconds=timeout_seconds, grace_seconds=grace_seconds)
+        tree = Tree(key, started, timeout_seconds=timeout_seconds, grace_seconds=grace_seconds)
         self.reaper.add(tree)
-        note_session(self.sessions_fd, tree.slot, pid, asked_at, tree.started_at)
+        note_session(self.sessions_fd, tree.slot, tree.pid, asked_at, tree.started_at)
 
     def flush(self) -> None:
         """Writes what the socket takes; the rest when the agent has read."""

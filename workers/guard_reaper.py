@@ -48,6 +48,7 @@ class Reaper:
         Raises OSError where /proc cannot be read; then nothing more is known than before.
         """
         for tree in self.trees.values():
+            tree.look_at_start()
             if tree.ended_at is None and tree.leader_is_dead() and not self._has_grace(tree):
                 tree.note_end()
         pids = self._living_orphans()

@@ -1,18 +1,15 @@
-"""One task's process tree: how it starts, what is due for it, and what is told of its end."""
+"""One task's process tree: what is due for it, and what is told of its end."""
 
-import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from typing import Any
 
-from workers.guard_proc import IGNORED_BY_PYTHON, own_peak_bytes, read_process, send
+from workers.guard_proc import own_peak_bytes, read_process, send
+from workers.guard_start import Started
 from workers.guard_wire import boottime
 
-_EXEC_SHIM = os.path.join(os.path.dirname(__file__), "guard_exec.py")
-_SPAWNS = sys.platform == "linux"  # elsewhere posix_spawn may lack setsid
+_START_ERROR_BYTES = 1 << 16
 
 
 class Tree:
@@ -21,10 +18,11 @@ class Tree:
     own_peak = 0
 
     def __init__(
-        self, key: int, pid: int, *, timeout_seconds: float | None, grace_seconds: float
+        self, key: int, started: Started, *, timeout_seconds: float | None, grace_seconds: float
     ) -> None:
         self.key = key
-        self.pid = pid
+        self.pid, self.start_fd = started
+        self.start_error: str | None = None
         self.slot = 0
         self.grace_seconds = grace_seconds
         self.started_at = boottime()
@@ -67,6 +65,19 @@ class Tree:
         """Whether it was asked to end, and is not made to yet."""
         return self.reason is not None and not self.killed_with_group and boottime() < self.kill_at
 
+    def look_at_start(self) -> None:
+        """Notes whether the leader has become its program, as soon as that is known."""
+        if self.start_fd is None:
+            return
+        try:
+            error = os.read(self.start_fd, _START_ERROR_BYTES)
+        except BlockingIOError:
+            return
+        os.close(self.start_fd)
+        self.start_fd = None
+        if error:
+            self.start_error = f"cannot start: {error.decode(errors='surrogateescape')}"
+
     def leader_is_dead(self) -> bool:
         """Looks without reaping."""
         return bool(os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
@@ -88,7 +99,10 @@ class Tree:
 
     def reap(self) -> dict[str, Any]:
         """Takes the leader's exit status; only now may its pid be used again."""
+        self.look_at_start()
         _, status, usage = os.wait4(self.pid, 0)
+        if self.start_error and not self.reason:
+            return report(self.key, "not_started", self.start_error)
         code = os.waitstatus_to_exitcode(status)
         # Linux carries the memory of whoever spawned a process into its ru_maxrss. Ours only
         # grows, so it is read anew where the answer may change.
@@ -125,57 +139,3 @@ def report(
         "escaped": 0,
     }
     return {"key": key, "reason": reason, "error": error, **never_started, **figures}
-
-
-def start(
-    fds: list[int],
-    *,
-    argv: list[str],
-    env: dict[str, str],
-    cwd: str | None,
-    umask: int | None,
-    nice: int | None,
-    rlimits: dict[str, int] | None,
-) -> int:
-    """Starts a program as leader of a new session and returns its pid.
-
-    `fds` become its stdin, stdout and stderr; a fourth keeps its number, told by DTS_RESULT_FD.
-    Raises OSError, ValueError or the like when it cannot be started.
-    """
-    if len(fds) < 3:
-        raise OSError("the guard has too many open files")
-    if fds[3:]:
-        env = {**env, "DTS_RESULT_FD": str(fds[3])}
-    if nice or rlimits:
-        # A Python started in the C locale sets LC_CTYPE (PEP 538), which the task did not ask for.
-        unset = [] if "LC_CTYPE" in env else ["LC_CTYPE"]
-        options = json.dumps({"nice": nice or 0, "rlimits": rlimits or {}, "unset": unset})
-        argv = [sys.executable, "-I", "-S", _EXEC_SHIM, options, *argv]
-    if _SPAWNS and os.path.dirname(argv[0]) and cwd is None and umask is None and not fds[3:]:
-        return _spawn(fds, argv, env)
-    process = subprocess.Popen(
-        argv,
-        env=env,
-        cwd=cwd,
-        stdin=fds[0],
-        stdout=fds[1],
-        stderr=fds[2],
-        pass_fds=fds[3:],
-        umask=-1 if umask is None else umask,
-        start_new_session=True,
-    )
-    process.returncode = 0  # the guard reaps; Popen's finalizer would do so behind its back
-    return process.pid
-
-
-def _spawn(fds: list[int], argv: list[str], env: dict[str, str]) -> int:
-    """What Popen does for a plain program, at half its price. It closes nothing: every other
-    descriptor of the guard is close-on-exec."""
-    return os.posix_spawn(
-        argv[0],
-        argv,
-        env,
-        file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)],
-        setsid=True,
-        setsigdef=IGNORED_BY_PYTHON,
-    )

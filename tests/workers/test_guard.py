@@ -60,7 +60,7 @@ def ignored(mask):
     return {n for n in range(1, 65) if int(mask, 16) >> (n - 1) & 1} - {32, 33}
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "sh"])  # by posix_spawn, by Popen
+@pytest.mark.parametrize("shell", ["/bin/sh", "sh"])  # by posix_spawn, by fork
 def test_a_task_starts_clean(guard, shell):
     """No signal ignored or blocked, nothing of the guard's open, the environment as told."""
     looks = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd; env"
@@ -87,7 +87,7 @@ def test_umask_niceness_and_limits(guard):
         (["true"], {"cwd": "/no/such"}, "[Errno 2] No such file or directory: '/no/such'"),
         (["no-such-x"], {}, "[Errno 2] No such file or directory: 'no-such-x'"),
         (["/etc/passwd"], {}, "[Errno 13] Permission denied: '/etc/passwd'"),
-        (["a\0b"], {}, "embedded null byte"),
+        (["a\0b"], {}, "execve: embedded null character in path"),
         (["true", "x" * 200_000], {}, "[Errno 7] Argument list too long: 'true'"),
         ([], {}, "list index out of range"),
     ],

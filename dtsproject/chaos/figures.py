@@ -14,7 +14,7 @@ from collections.abc import Callable
 from statistics import quantiles
 from typing import Any
 
-from dtsproject.chaos.checks import Breach
+from dtsproject.chaos.checks import CHECKS, Breach
 from dtsproject.chaos.history import Event, History
 from dtsproject.chaos.schedule import KINDS
 from jobs.states import TERMINAL, Status
@@ -44,6 +44,7 @@ def figures(history: History, breaches: list[Breach]) -> dict[str, Any]:
         },
         "attempts": dict(Counter(it["outcome"] for it in history.of("attempt"))),
         "worst_pause_seconds": max(pauses, default=None),
+        "checks": {name: sum(it.check == name for it in breaches) for name in CHECKS},
         "breaches": [
             {"check": it.check, "subject": it.subject, "rows": it.rows} for it in breaches
         ],

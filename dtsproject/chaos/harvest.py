@@ -78,11 +78,12 @@ class Watch(threading.Thread):
             time.sleep(1)
 
 
-def settled(url: str) -> bool:
-    """Whether every task has ended."""
+def ended_and_live(url: str) -> tuple[int, int]:
+    """How many tasks have ended, and how many have not."""
     with connect(url) as database:
         found = counts(database)
-    return not set(found) - {str(status) for status in TERMINAL}
+    ended = sum(number for status, number in found.items() if status in TERMINAL)
+    return ended, sum(found.values()) - ended
 
 
 def gather(url: str, history: History) -> None:

@@ -10,7 +10,7 @@ BREACHES_SHOWN = 20
 
 def show(figures: dict[str, Any], console: Console) -> None:
     console.print(_of_faults(figures["faults"]))
-    jobs, tasks = figures["jobs"], figures["tasks"]
+    jobs, tasks, checks = figures["jobs"], figures["tasks"], figures["checks"]
     tries = ", ".join(f"{n} {what}" for what, n in jobs["unacknowledged_tries"].items()) or "none"
     rows = {
         "jobs": _pairs(jobs, "submitted", "acknowledged", "stored"),
@@ -19,6 +19,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
         "attempts": _pairs(figures["attempts"], *sorted(figures["attempts"])),
         "a client's worst pause": _seconds(figures["worst_pause_seconds"]),
         "settled after the last fault": _seconds(figures["settled_seconds"]),
+        "breaches by check": _pairs(checks, *checks),
         "breaches": str(len(figures["breaches"])),
     }
     table = Table(show_header=False)

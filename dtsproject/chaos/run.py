@@ -27,8 +27,9 @@ from dtsproject.chaos.workload import plan
 from dtsproject.embedded import Cluster
 
 START_SECONDS = 120
-# After the last fault: leases lapse, backoffs end, what is queued still runs.
-SETTLE_SECONDS = 120
+# After the last fault leases lapse, backoffs end and what is queued still runs, however much that
+# is: only when nothing has ended for so long is nothing more waited for.
+SETTLE_SECONDS = 60
 TICK_SECONDS = 0.02
 SMALL_DISK = "size=1m,mode=700"
 CLONE_NEWNS = 0x00020000
@@ -80,15 +81,26 @@ def break_and_heal(
     finally:
         injector.heal()
     healed_at = time.monotonic()
-    while time.monotonic() - healed_at < SETTLE_SECONDS:
-        fleet.keep_running()
-        show(f"healed after {injector.done} faults: {clients}, {watch}")
-        if clients.all_answered() and harvest.settled(cluster.url()):
-            break
-        time.sleep(10 * TICK_SECONDS)
+    wait_for_the_end(fleet, cluster, clients, lambda: show(f"healed: {clients}, {watch}"))
     clients.stop()
     settled = round(time.monotonic() - healed_at, 2)
     history.add("run", at=began, seed=seed, seconds=seconds, settled_seconds=settled)
+
+
+def wait_for_the_end(
+    fleet: Fleet, cluster: Cluster, clients: Clients, show: Callable[[], None]
+) -> None:
+    """Returns when all has been answered and has ended, or nothing more does."""
+    ended, ended_at = 0, time.monotonic()
+    while time.monotonic() - ended_at < SETTLE_SECONDS:
+        fleet.keep_running()
+        show()
+        before, (ended, live) = ended, harvest.ended_and_live(cluster.url())
+        if clients.all_answered() and not live:
+            break
+        if ended > before:
+            ended_at = time.monotonic()
+        time.sleep(10 * TICK_SECONDS)
 
 
 def start(fleet: Fleet, show: Show) -> None:

@@ -6,7 +6,7 @@ order of task id (those that do not wait, SKIP LOCKED, in any order), then wide 
 are the database's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from operator import itemgetter
 from uuid import UUID
@@ -21,15 +21,16 @@ from dtsproject.errors import Refusal
 from jobs import statements
 from jobs.marks import Marks
 from jobs.models import Attempt, Job, Lease, Task
+from jobs.promotion import HEAD, promote, recall
 from jobs.specs import Claimed, Ending
 from jobs.states import Outcome, Status
 from jobs.submission import TooManyLanes, submit
 
-HEAD = (-(2**63), 0, 0)  # before any key of `waiting`
 # Silence proves no death; but what was lost so often may take every worker with it, one by one.
 LOST_PER_DEATH = 10
 
 __all__ = [
+    "HEAD",
     "TooManyLanes",
     "WrongState",
     "bring_due",
@@ -91,37 +92,6 @@ def retry(task_ids: Iterable[int]) -> list[int]:
 
 
 # -- the scheduler ---------------------------------------------------------------------------
-
-
-def promote(
-    rooms: Mapping[int, int], *, batch: int, marks: Mapping[int, tuple[int, ...]] | None = None
-) -> dict[int, tuple[int, tuple[int, ...]]]:
-    """Queues the most urgent waiting tasks: up to `rooms[lane]` of each lane, `batch` in all.
-
-    `marks` are keys (score, job id, task id) after which to look. Returns, for each lane in which
-    any were promoted, how many and the key of the last.
-    """
-    starts = [(marks or {}).get(lane, HEAD) for lane in rooms]
-    parameters = {
-        "lanes": list(rooms),
-        "rooms": list(rooms.values()),
-        "batch": batch,
-        **statements.columns(("scores", "job_ids", "task_ids"), starts),
-    }
-    return {
-        lane: (promoted, tuple(last))
-        for lane, promoted, *last in statements.rows("promote", parameters)
-    }
-
-
-def recall(overtaken: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-    """Puts queued tasks back to pending, score kept: of each lane those less urgent than its
-    score in `overtaken`, from its dispatch sequence there on. Returns how many of each lane."""
-    parameters = {
-        "lanes": list(overtaken),
-        **statements.columns(("scores", "seqs"), overtaken.values()),
-    }
-    return dict(statements.rows("recall", parameters))
 
 
 def bring_due(*, batch: int) -> int:

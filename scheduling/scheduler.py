@@ -3,7 +3,8 @@
 Any number of schedulers may run; an advisory lock lets one at a time promote. Little is queued
 ahead of what workers can start, so that urgent work is never behind a long queue: each lane has a
 window of twice its slots, or of what its workers claimed within LOOK_AHEAD_SECONDS if that is
-more. What is more urgent than the window's end recalls that end, and is promoted first.
+more. What is more urgent than the window's end recalls that end, and is promoted first; what of
+the end is still within the window follows it, and stays queued.
 """
 
 import time
@@ -89,37 +90,23 @@ class Scheduler(Loop):
             waiting, ready = self.waiting_marks.begin(), self.ready_marks.begin()
             lanes = look(waiting, ready)
             self.ready_marks.end({lane.id: (lane.first_seq,) for lane in lanes})
-            recalled = self._recall(lanes)
-            rooms = self._rooms(lanes, recalled)
-            marks = {lane: mark for lane, mark in waiting.items() if lane not in recalled}
-            found = queue.promote(rooms, batch=conf().promote_batch, marks=marks) if rooms else {}
+            rooms, batch = self._rooms(lanes), conf().promote_batch
+            found = queue.promote(rooms, batch=batch, marks=waiting, overtaken=overtaken(lanes))
             self.waiting_marks.end({lane: last for lane, (_, last) in found.items()})
             if found:
                 wakeups.notify(wakeups.READY)
         return sum(promoted for promoted, _ in found.values())
 
-    def _recall(self, lanes: list["LaneView"]) -> dict[int, int]:
-        """Puts back what is less urgent than what waits; returns how much of each lane."""
-        overtaken = {
-            lane.id: (lane.head_score, lane.first_seq)
-            for lane in lanes
-            if lane.head_score is not None
-            and lane.tail_score is not None
-            and lane.head_score < lane.tail_score
-        }
-        return queue.recall(overtaken) if overtaken else {}
-
-    def _rooms(self, lanes: list["LaneView"], recalled: dict[int, int]) -> dict[int, int]:
-        """How many more tasks each lane's window takes."""
+    def _rooms(self, lanes: list["LaneView"]) -> dict[int, int]:
+        """How many more tasks the window takes of each lane where some wait; below 0, fewer."""
         now, rooms, hurry = time.monotonic(), {}, False
         for lane in lanes:
             window = self.windows.setdefault(lane.id, Window(2 * lane.slots))
             size = window.resize(lane.slots, lane.ready, now)
-            room = size - lane.ready + recalled.get(lane.id, 0)
             window.at, window.left_ready = now, max(lane.ready, size)
             hurry |= size > 2 * lane.slots or (lane.ready == 0 and lane.head_score is not None)
-            if room > 0 and lane.head_score is not None:
-                rooms[lane.id] = room
+            if lane.head_score is not None:
+                rooms[lane.id] = size - lane.ready
         self.interval_seconds = HURRIED_SECONDS if hurry else conf().scheduler_interval_seconds
         return rooms
 
@@ -133,6 +120,18 @@ class LaneView(NamedTuple):
     first_seq: int
     tail_score: int | None
     head_score: int | None
+
+
+def overtaken(lanes: list[LaneView]) -> dict[int, tuple[int, int]]:
+    """For each lane whose window ends with something less urgent than what waits: the score of
+    that, and where the window begins."""
+    return {
+        lane.id: (lane.head_score, lane.first_seq)
+        for lane in lanes
+        if lane.head_score is not None
+        and lane.tail_score is not None
+        and lane.head_score < lane.tail_score
+    }
 
 
 def look(

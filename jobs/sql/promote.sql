@@ -21,6 +21,7 @@ WITH picked AS MATERIALIZED (
 ), updated AS (
     UPDATE tasks SET status = 'queued', updated_at = statement_timestamp()
     WHERE id = ANY (ARRAY(SELECT task_id FROM picked))
+        AND status = 'pending'  -- not what was recalled in this transaction
 )
 SELECT DISTINCT ON (lane_id)
     lane_id, count(*) OVER (PARTITION BY lane_id), score, job_id, task_id

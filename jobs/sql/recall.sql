@@ -1,5 +1,6 @@
--- queued -> pending: puts back, from these lanes, what is less urgent than the score given for each,
--- so that what waits there with that score is promoted first.
+-- The first half of queued -> pending: puts back, from these lanes, what is less urgent than the
+-- score given for each, so that what waits there with that score is promoted first. The other half,
+-- put_back.sql, follows in the same transaction, for what is then not promoted again: mostly little.
 WITH picked AS MATERIALIZED (
     SELECT overtaken.* FROM unnest(
         %(lanes)b::bigint[], %(scores)b::bigint[], %(seqs)b::bigint[]
@@ -14,8 +15,5 @@ WITH picked AS MATERIALIZED (
 ), waiting AS (
     INSERT INTO waiting (task_id, lane_id, score, job_id)
     SELECT task_id, lane_id, score, job_id FROM picked
-), updated AS (
-    UPDATE tasks SET status = 'pending', updated_at = statement_timestamp()
-    WHERE id = ANY (ARRAY(SELECT task_id FROM picked))
 )
-SELECT lane_id, count(*) FROM picked GROUP BY lane_id
+SELECT lane_id, task_id FROM picked

@@ -156,7 +156,13 @@ def test_promotion_reads_its_batch_by_index():
 def test_recall_reads_what_it_puts_back_by_index():
     found = plan("recall", {"lanes": [1], "scores": [0], "seqs": [READY - 99 - 10_000]})
 
-    assert_by_index(found, 100, "ready", "tasks")
+    assert_by_index(found, 100, "ready")
+
+
+def test_putting_back_reads_its_tasks_by_index():
+    ids = Waiting.objects.order_by("score").values_list("pk", flat=True)[:100]
+
+    assert_by_index(plan("put_back", {"ids": list(ids)}), 100, "waiting", "tasks")
 
 
 def test_a_claim_reads_its_batch_by_index(worker):

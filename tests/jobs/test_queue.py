@@ -149,6 +149,35 @@ def test_only_what_is_less_urgent_than_the_head_is_recalled():
     assert (status_of(high.pk), narrow_tables_of(high.pk)) == (Status.QUEUED, ["Ready"])
 
 
+def test_what_is_overtaken_within_the_window_keeps_its_state():
+    """Only its place in line changes, and no wide row is written for that."""
+    register(slots=2)
+    submit(*[shell("low", priority=1)] * 20)
+    promote()
+    before = queued()
+    assert 0 < len(before) < 20
+    urgent = submit(*[shell("urgent", priority=50)] * 2)
+
+    promote()
+
+    after = queued()
+    kept = list(before)[:-2]
+    assert list(after) == [*(task.pk for task in urgent), *kept]
+    assert {pk: after[pk] for pk in kept} == {pk: before[pk] for pk in kept}
+    for pk in list(before)[-2:]:
+        assert (status_of(pk), narrow_tables_of(pk)) == (Status.PENDING, ["Waiting"])
+
+
+def queued() -> dict[int, str]:
+    """The version of each queued task's wide row, in the order in which they will be claimed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT task_id, tasks.ctid::text FROM ready JOIN tasks ON tasks.id = task_id"
+            " WHERE status = 'queued' ORDER BY seq"
+        )
+        return dict(cursor.fetchall())
+
+
 # -- claim
 
 

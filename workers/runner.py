@@ -25,7 +25,8 @@ from workers.run import Run, stdin
 
 log = structlog.get_logger(__name__)
 
-# As many tasks are taken in hand as ended within this time: they bridge a round trip to the server.
+# As many tasks are taken in hand as ended within this time, to bridge a round trip to the server;
+# but for one: its end, which may be that of a long task, is what makes the worker ask.
 IN_HAND_SECONDS = 0.05
 MOST_IN_HAND = 200
 # What is in hand while none of it could start for so long goes back: others may have a free slot.
@@ -84,7 +85,7 @@ class Runner(threading.Thread):
         """How many tasks should be in hand."""
         while self._ends and self._ends[0][0] < time.monotonic() - IN_HAND_SECONDS:
             self._ends.popleft()
-        return min(MOST_IN_HAND, sum(number for _, number in self._ends))
+        return min(MOST_IN_HAND, max(0, sum(number for _, number in self._ends) - 1))
 
     def add(self, tasks: Iterable[Claimed]) -> None:
         """Runs these tasks in this order, as slots are free; their endings come with `endings`."""

@@ -3,7 +3,10 @@
 import uuid
 
 import pytest
+from django.utils import timezone
 
+from jobs.specs import Claimed
+from jobs.states import Kind
 from tests.helpers import promote, shell, submit, wait_until
 from tests.workers.guarded import adopt_no_more
 from workers.agent import Agent
@@ -68,3 +71,24 @@ def test_a_heartbeat_sent_before_a_task_was_claimed_anew_does_not_end_it(agent):
     assert agent.runner.held() == {task.pk: 2}
     with pytest.raises(AssertionError):
         wait_until(lambda: agent.runner.endings(1), 0.5)
+
+
+@pytest.mark.parametrize(("ends", "takes_in_hand"), [(1, False), (20, True)])
+def test_only_ends_in_quick_succession_make_a_worker_take_tasks_in_hand(agent, ends, takes_in_hand):
+    """The end of one tells nothing of how soon the next may start."""
+    runner, rooms = agent.runner, []
+
+    def note_room() -> None:
+        rooms.append(runner.room())
+        if len(rooms) < ends:
+            runner.add([quick(len(rooms) + 1)])
+
+    runner.on_end = note_room
+    runner.add([quick(1)])
+    wait_until(lambda: len(rooms) == ends)
+
+    assert (max(rooms) > runner.slots) == takes_in_hand
+
+
+def quick(number: int) -> Claimed:
+    return Claimed(number, 1, "", Kind.SHELL, {"cmd": "true"}, 1, 1, None, timezone.now())

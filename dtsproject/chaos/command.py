@@ -2,7 +2,8 @@
 
 Started as `command.py <kind> <seconds>`; standard library only, so that it starts at once. A line
 is `<what> <CLOCK_BOOTTIME> <task> <attempt> <fencing token> <worker> <exit code>`, one write to a
-file opened with O_APPEND; `what` is start, beat (every 50 ms while it lives) or end.
+file opened with O_APPEND; `what` is start, beat (every 50 ms while it lives) or end. The start is
+its tree's, which may be long before this runs: a machine can freeze in between.
 """
 
 import os
@@ -18,8 +19,15 @@ WHO = " ".join(
 FILE = os.open(os.environ["CHAOS_STAMPS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
-def stamp(what: str, code: int = 0) -> None:
-    at = time.clock_gettime(time.CLOCK_BOOTTIME)
+def born_at() -> float:
+    """When the leader of this session was started, by CLOCK_BOOTTIME; at most a tick later."""
+    with open(f"/proc/{os.getsid(0)}/stat") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])
+    return (ticks + 1) / os.sysconf("SC_CLK_TCK")
+
+
+def stamp(what: str, code: int = 0, at: float | None = None) -> None:
+    at = at or time.clock_gettime(time.CLOCK_BOOTTIME)
     os.write(FILE, f"{what} {at:.6f} {WHO} {code}\n".encode())
 
 
@@ -38,7 +46,8 @@ def leave_a_daemon(seconds: float) -> None:
 
 
 def main(kind: str, seconds: float) -> int:
-    stamp("start")
+    stamp("start", at=min(born_at(), time.clock_gettime(time.CLOCK_BOOTTIME)))
+    stamp("beat")
     if kind == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if kind == "daemon":

@@ -1,10 +1,14 @@
 """The checker itself: a good history passes, and each way to spoil it is found by its check."""
 
+import subprocess
+import sys
+
 import pytest
 
 from dtsproject.chaos.checks import CHECKS, check
-from dtsproject.chaos.history import History, lives
+from dtsproject.chaos.history import History, lives, now
 from dtsproject.chaos.schedule import FREEZE
+from dtsproject.chaos.workload import COMMAND
 
 
 def moved(at, before, after, token, **more):
@@ -132,6 +136,24 @@ def test_a_frozen_machine_is_the_one_exception_and_only_while_it_thaws():
     assert breaches(events) == []
     assert "two at once" in breaches(change(events, "fault_begin", target="worker-3"))
     assert "two at once" in breaches(change(events, "fault_end", at=6.0))
+
+
+def test_an_attempt_lives_from_the_birth_of_its_tree(tmp_path):
+    """Its machine may freeze between that and the command's first line."""
+    stamps = tmp_path / "stamps"
+    who = {"DTS_TASK_ID": "1", "DTS_ATTEMPT": "1", "DTS_FENCING_TOKEN": "1", "CHAOS_WORKER": "w"}
+    born_at = now()
+
+    subprocess.run(
+        ["/bin/sh", "-c", f"sleep 0.5; {sys.executable} -I -S {COMMAND} quick 0; :"],
+        env={**who, "CHAOS_STAMPS": str(stamps)},
+        start_new_session=True,
+        check=True,
+    )
+
+    (life,) = lives(stamps)
+    assert born_at - 0.01 <= life["at"] < born_at + 0.4
+    assert born_at + 0.5 <= life["until"] <= now()
 
 
 def test_a_breach_names_its_task_and_shows_its_rows():

@@ -179,6 +179,9 @@ class Agent(Loop):
         return len(endings) + len(tasks)
 
     def _room(self) -> int:
+        if boottime() >= self.runner.lease_until:
+            self.heartbeat.wake()  # until it is answered, what was claimed could not start
+            return 0
         may_claim = self.state == State.ONLINE and not self.draining
         return max(0, self.runner.room()) if may_claim else 0
 

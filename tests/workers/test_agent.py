@@ -10,6 +10,7 @@ from jobs.states import Kind
 from tests.helpers import promote, shell, submit, wait_until
 from tests.workers.guarded import adopt_no_more
 from workers.agent import Agent
+from workers.guard_wire import boottime
 from workers.processes import Guard
 from workers.registry import Registration
 from workers.runner import Runner
@@ -92,3 +93,20 @@ def test_only_ends_in_quick_succession_make_a_worker_take_tasks_in_hand(agent, e
 
 def quick(number: int) -> Claimed:
     return Claimed(number, 1, "", Kind.SHELL, {"cmd": "true"}, 1, 1, None, timezone.now())
+
+
+def test_nothing_is_claimed_while_the_guard_would_refuse_to_start_it(agent):
+    """The database is back, the heartbeat is not yet: what is claimed now only goes back."""
+    (task,) = submit("sleep 5")
+    promote()
+    agent.runner.renew(boottime() - 1)
+
+    for _ in range(3):
+        agent.exchange()
+        wait_until(lambda: len(agent.runner.endings()) == len(agent.runner.held()))
+    task.refresh_from_db()
+    assert (task.status, task.attempt) == ("queued", 0)
+
+    agent.heartbeat.tick()
+    agent.exchange()
+    assert agent.runner.held() == {task.pk: 1}

@@ -1,5 +1,6 @@
-"""A whole DTS of real processes on a PostgreSQL of its own."""
+"""A whole DTS of real processes on a PostgreSQL of its own, which a test may freeze and kill."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -117,6 +119,35 @@ class Installation(Fleet):
 
 
 ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def frozen(cluster: Cluster) -> Iterator[None]:
+    """Connections are taken meanwhile, and nothing is answered."""
+    pids = stop_all(cluster)
+    try:
+        yield
+    finally:
+        send(pids, signal.SIGCONT)
+
+
+def kill(cluster: Cluster) -> None:
+    send(stop_all(cluster), signal.SIGKILL)
+
+
+def stop_all(cluster: Cluster) -> list[int]:
+    """Stops its processes where they stand, the postmaster first: then none is born meanwhile."""
+    (first, *_) = (cluster.folder.data / "postmaster.pid").read_text().split()
+    send([int(first)], signal.SIGSTOP)
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    send([*map(int, children)], signal.SIGSTOP)
+    return [int(first), *map(int, children)]
+
+
+def send(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def free_port() -> int:

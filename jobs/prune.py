@@ -4,7 +4,8 @@ from django.db import connection
 
 from dtsproject.conf import conf
 
-BATCH = 100
+# Of jobs, which may have 100,000 tasks each; one statement must be done within its time limit.
+BATCH = 20
 
 # No database constraint cascades, so attempts are deleted by name, in one statement with the
 # tasks they belong to. A job being retried has finished_at NULL again and is not picked.
@@ -17,7 +18,7 @@ WITH old AS MATERIALIZED (
 ), old_attempts AS (
     DELETE FROM attempts USING old_tasks WHERE attempts.task_id = old_tasks.id
 )
-SELECT count(*) FROM old
+SELECT id FROM old
 """
 
 
@@ -29,10 +30,10 @@ def prune() -> int:
     age = conf().retention_days
     with connection.cursor() as cursor:
         cursor.execute(PRUNE, [age, BATCH])
-        (found,) = cursor.fetchone()
+        found = [job_id for (job_id,) in cursor.fetchall()]
         cursor.execute(
-            "DELETE FROM jobs WHERE finished_at < now() - make_interval(days => %s) AND NOT EXISTS"
+            "DELETE FROM jobs WHERE id = ANY(%s) AND NOT EXISTS"
             " (SELECT FROM tasks WHERE tasks.job_id = jobs.id)",
-            [age],
+            [found],
         )
-    return found
+    return len(found)

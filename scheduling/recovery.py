@@ -10,7 +10,7 @@ import structlog
 
 from dtsproject.conf import conf
 from dtsproject.loop import Loop
-from dtsproject.postgresql.base import unlimited
+from dtsproject.postgresql.base import patient
 from jobs import logs, prune, queue
 from workers import registry
 from workers.guard_wire import boottime
@@ -18,6 +18,8 @@ from workers.guard_wire import boottime
 log = structlog.get_logger(__name__)
 
 HOUSEKEEPING_SECONDS = 600
+# How much longer than others a statement of it may take: to delete, to move a day's output.
+HOUSEKEEPING_PATIENCE = 20
 
 
 class Recovery(Loop):
@@ -56,10 +58,11 @@ class Recovery(Loop):
         now = time.monotonic()
         if self._house_kept_at and now - self._house_kept_at < HOUSEKEEPING_SECONDS:
             return
-        with unlimited():
+        with patient(HOUSEKEEPING_PATIENCE):
+            # If it fails, leases go first: it is tried again no sooner than it would be kept.
+            self._house_kept_at = now
             logs.make_partitions()
             logs.drop_old_partitions()
             while prune.prune():
                 pass
             registry.prune_gone()
-        self._house_kept_at = now

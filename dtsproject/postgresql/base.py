@@ -30,16 +30,22 @@ def serve_as(name: str) -> None:
 
 
 @contextmanager
-def unlimited() -> Iterator[None]:
-    """Lets the statements of this thread take their time, as a move of a day's output may.
+def patient(times: float) -> Iterator[None]:
+    """Gives each statement of this thread so many times its limit, where it has one.
 
-    After an error the limits stay off: a Loop then closes the connection.
+    After an error the longer limit stays: a Loop then closes the connection.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 0")
-        limit, connection.connection.limit_seconds = connection.connection.limit_seconds, None
+    connection.ensure_connection()
+    made = connection.connection
+    usual, seconds = made.limit_seconds, times * conf().database_timeout_seconds
+    if usual is None:
         yield
-        connection.connection.limit_seconds = limit
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = %s", [int(seconds * 1000)])
+        made.limit_seconds = seconds + PATIENCE_SECONDS
+        yield
+        made.limit_seconds = usual
         cursor.execute("RESET statement_timeout")
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL away and restarted: everybody waits, goes on, and nothing is lost or doubled."""
+"""PostgreSQL away, restarted, frozen: everybody waits, goes on, and nothing is lost or doubled."""
 
 import json
 import os
@@ -7,17 +7,22 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from dtsproject.errors import Unreachable
 from dtsproject.loop import Loop
-from tests.chaos.installation import API, Installation, watch
+from tests.chaos.installation import API, Installation, frozen, watch
 from tests.helpers import wait_until
 
 # Longer than the lease of the tests; by hand: DTS_TEST_OUTAGE_SECONDS=60 pytest tests/chaos
 OUTAGE_SECONDS = float(os.environ.get("DTS_TEST_OUTAGE_SECONDS", "8"))
 WORKERS = 6
 PATHS = ["/api/v1/jobs", "/api/v1/tasks/1", "/readyz", "/metrics", "/admin/", "/docs"]
+KEEPING_HOUSE = """
+SELECT FROM pg_stat_activity
+WHERE application_name = 'dts recovery' AND wait_event_type = 'Lock'
+"""
 JOB = {"name": "n", "tasks": [{"payload": {"cmd": "true"}}]}
 
 
@@ -154,6 +159,36 @@ def test_a_drain_ends_without_the_database(dts):
     wait_until(lambda: dts.rows("SELECT FROM attempts HAVING count(*) >= 2"))
     attempts = dts.rows("SELECT outcome FROM attempts WHERE fencing_token = 1 ORDER BY task_id")
     assert attempts == [("done",), ("released",)]
+
+
+def test_a_frozen_database_holds_up_nobody_for_ever():
+    """Not even recovery, which is in the midst of its housekeeping: it waits for a lock there."""
+    dts = Installation(DTS_DATABASE_TIMEOUT_SECONDS="1")
+    try:
+        dts.cluster.start_child()
+        dts.migrate()
+        with psycopg.connect(dts.cluster.url()) as busy:
+            busy.execute("LOCK TABLE log_chunks IN SHARE UPDATE EXCLUSIVE MODE")
+            dts.api()
+            processes = [dts.scheduler(), dts.recovery(), dts.worker("w1")]
+            wait_until(lambda: dts.submit("true"))
+            wait_until(dts.over)
+            wait_until(lambda: dts.rows(KEEPING_HOUSE))
+            before = dts.connections()
+            with frozen(dts.cluster):
+                assert_says_it_is_away(dts)
+                for kind in ("run_scheduler", "run_worker", "run_recovery"):
+                    wait_until(lambda kind=kind: "no_answer" in dts.log_of(kind), 40)
+            wait_until(lambda: dts.submit("sleep 1000"), 30)
+            wait_until(lambda: dts.rows("SELECT FROM leases"), 30)
+            processes.pop().kill()
+            dts.worker("w2")
+            # Leases go before the housekeeping, which still could not be done.
+            wait_until(lambda: dts.rows("SELECT FROM attempts WHERE outcome = 'lost'"), 40)
+        assert all(process.poll() is None for process in processes)
+        wait_until(lambda: Counter(dts.connections()) <= Counter(before | {API: 8}), 10)
+    finally:
+        dts.end()
 
 
 class Away(Loop):

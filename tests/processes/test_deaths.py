@@ -125,6 +125,27 @@ def test_nothing_frozen_outlives_the_fleet(fleet, first_pid, tmp_path):
     assert not left
 
 
+def test_the_next_start_kills_what_outlived_agent_guard_and_warden(fleet, tmp_path):
+    """And thereby proves its former boot dead: what that held is queued again at once."""
+    (task,) = submit(shell(ONCE.format(tmp_path)))
+    fleet.scheduler()  # and no recovery
+    worker = fleet.worker("w1")
+    wait_until(lambda: pids_in(tmp_path / "pids"))
+    (first,) = pids_in(tmp_path / "pids")
+    all_three = (*warden_and_guard(worker), worker.pid)
+
+    send(signal.SIGSTOP, *all_three)  # so that none sees another die
+    send(signal.SIGKILL, *all_three)
+    worker.wait()
+    time.sleep(0.5)
+    assert alive(first)
+    fleet.worker("w1")
+    wait_until(lambda: finished([task]))
+
+    assert not alive(first)
+    assert outcomes() == [("lost", "w1"), ("done", "w1")]
+
+
 @pytest.fixture
 def cut_off(fleet):
     """A role of its own for a worker, its URL, and how to cut it off and let it back."""

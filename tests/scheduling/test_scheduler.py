@@ -1,10 +1,12 @@
 import threading
+import time
 
 import pytest
 from django.db import connection, connections
 
 from jobs import queue
 from jobs.models import Job, Lane, Ready, Task
+from scheduling.policies import Ageing
 from scheduling.scheduler import PROMOTION_LOCK, WIDEST_WINDOW, Scheduler, Window
 from tests.helpers import claim, ended, promote, register, running, shell, submit
 from workers.models import Worker
@@ -58,6 +60,23 @@ def test_order_holds_across_lanes_for_one_worker():
     commands = [task.payload["cmd"] for task in claim(worker, 10)]
 
     assert commands == ["gpu"] * 5 + ["plain"] * 5
+
+
+def test_ageing_starts_a_task_before_all_that_come_later_than_its_bound(settings, monkeypatch):
+    """The bound is A seconds a step of priority; strictly by priority it would be the last."""
+    settings.DTS = {**settings.DTS, "POLICY": "scheduling.policies.Ageing"}
+    monkeypatch.setattr(Ageing, "seconds_per_priority", 1)
+    submit("low")
+    submit(shell("within its bound", priority=1))
+    time.sleep(1.1)
+    submit(*[shell("past its bound", priority=1)] * 30)
+    worker = register(slots=1)
+    started = []
+    while len(started) < 4:
+        promote()
+        started += [task.payload["cmd"] for task in claim(worker, 1)]
+
+    assert started == ["within its bound", "low", "past its bound", "past its bound"]
 
 
 def test_a_lane_whose_workers_fell_silent_is_not_promoted():

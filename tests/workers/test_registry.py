@@ -1,15 +1,17 @@
 """Workers come, renew and are found silent; each guard of a lease has its test."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from jobs import queue
 from jobs.models import Attempt, Lease, Task
 from jobs.states import Outcome
-from tests.helpers import claim, ended, promote, register, running, submit
+from tests.helpers import claim, ended, promote, register, running, submit, wait_until
 from workers import registry
 from workers.models import State, Worker
 
@@ -146,6 +148,38 @@ def test_a_lost_worker_that_is_heard_of_again_is_online():
     assert Worker.objects.get().state == State.LOST
 
     assert registry.heartbeat(worker.pk, worker.boot_id, {}).state == State.ONLINE
+
+
+def waiting_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0] > 0
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("state", [State.ONLINE, State.LOST])
+def test_a_worker_heard_of_while_recovery_looks_keeps_its_work(state):
+    worker = register()
+    (task,) = running("true", worker=worker)
+    age(worker, heartbeat_seconds=31, claims_seconds=31)
+    Worker.objects.update(state=state)
+
+    def recover():
+        try:
+            return registry.recover_silent()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            registry.heartbeat(worker.pk, worker.boot_id, held(task))
+            recovery = pool.submit(recover)
+            wait_until(lambda: recovery.done() or waiting_for_a_lock())
+
+        assert recovery.result(10) == ([], {})
+
+    assert Worker.objects.get().state == State.ONLINE
+    assert Task.objects.get().status == "in_progress"
 
 
 def test_an_attempt_past_its_deadline_fails_though_its_worker_lives():

@@ -31,7 +31,7 @@ bind = f"{_host}:{settings.ORCH_PORT}"
 
 worker_class = "gthread"
 workers = os.environ.get("WEB_CONCURRENCY", "2")
-threads = 8
+threads = 8  # jobs/delay.py leaves some of them free
 timeout = 60
 graceful_timeout = 30
 keepalive = 5

@@ -48,6 +48,9 @@ class Conf:
     max_tasks_per_job: int = 100_000
     # Submits are refused while as many tasks are pending.
     max_backlog: int = 1_000_000
+    # Submits over HTTP are refused while the database takes longer to store one (2,000 tasks of
+    # one, if it has more).
+    max_database_delay_seconds: float = 5.0
     result_limit_bytes: int = 8 * 1024
     log_limit_bytes: int = 1024 * 1024
     retention_days: int = 30

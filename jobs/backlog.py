@@ -13,7 +13,7 @@ AT_LEAST_SECONDS = 1.0
 
 
 class Overloaded(Refusal):
-    status, code, title = 429, "overloaded", "Too much work waits"
+    status, code, title = 429, "overloaded", "Too much to do"
     retry_after_seconds = 5
 
 

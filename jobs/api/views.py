@@ -29,6 +29,7 @@ from jobs.api.serializers import (
 )
 from jobs.authentication import access
 from jobs.backlog import backlog
+from jobs.delay import delay
 from jobs.models import Attempt, Job, Task
 from jobs.states import Status
 
@@ -76,13 +77,14 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         request=JobSubmission,
         responses={201: JobDetailSerializer}
         | refused(422, "too_many_lanes: too many distinct requirements.")
-        | refused(429, "overloaded: too much work waits; Retry-After says when to try again."),
+        | refused(429, "overloaded: too much waits, or the database is slow; see Retry-After."),
         examples=[DEMO],
     )
     def create(self, request: Request) -> Response:
         spec = job_spec(request.data)
-        backlog.admit(len(spec.tasks))
-        job = queue.submit(spec, submitted_by=access(request).name)
+        with delay.limited(len(spec.tasks)):
+            backlog.admit(len(spec.tasks))
+            job = queue.submit(spec, submitted_by=access(request).name)
         answer = self.detail_of(job)
         answer.status_code = 201
         answer["Location"] = reverse("v1:job-detail", [job.pk])

@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection, connections
@@ -132,20 +133,20 @@ def test_concurrent_claims_share_the_work_and_never_a_task():
     workers = [register(f"w{n}", slots=100) for n in range(4)]
     while Ready.objects.count() < 200:
         promote()
-    claimed: list[list[int]] = [[] for _ in workers]
 
-    def claim_all(n):
-        while tasks := claim(workers[n], 7):
-            claimed[n] += [task.task_id for task in tasks]
-        connections.close_all()
+    def claim_all(worker):
+        claimed = []
+        try:
+            while tasks := claim(worker, 7):
+                claimed += [task.task_id for task in tasks]
+        finally:
+            connections.close_all()
+        return claimed
 
-    threads = [threading.Thread(target=claim_all, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(workers)) as pool:
+        shares = list(pool.map(claim_all, workers))
 
-    everything = [task_id for share in claimed for task_id in share]
+    everything = [task_id for share in shares for task_id in share]
     assert len(everything) == len(set(everything)) == 200
     assert Task.objects.filter(status="in_progress").count() == 200
 

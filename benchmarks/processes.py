@@ -4,13 +4,20 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.errors import PeerFailed
+from benchmarks.peers import ROOT
 from dtsproject.embedded import lifeline
 
+# Its settings file is in the project's folder; workers in it are DTS's own defaults.
+GUNICORN = [
+    *(sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")),
+    *("--chdir", str(ROOT), "--access-logfile", "/dev/null"),
+]
 STOP_SECONDS = 5.0
 SHOWN_OF_LOG = 300
 

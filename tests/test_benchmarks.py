@@ -83,17 +83,29 @@ def test_every_benchmark_has_a_name_in_the_makefile():
     assert {"drain", "latency", "shell", "enqueue", "bloat", "history", "policy"} <= SUITE.keys()
 
 
-def test_a_small_drain_counts_every_task_of_each_peer():
-    arguments = ["drain", "--quick", "--n", "50", "--peers", "ref,dts"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
+def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments, "--quick", "--peers", "ref,dts"],
         cwd=ROOT,
-        env={**os.environ, "BENCH_DATABASE_URL": settings.DATABASE_URL},
+        env={**os.environ, "BENCH_DATABASE_URL": settings.DATABASE_URL, **environment},
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def test_a_small_drain_counts_every_task_of_each_peer():
+    done = bench("drain", "--n", "50")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {line.split("  ")[0]: line.split()[-5:] for line in done.stdout.splitlines()}
     assert float(rows["DTS"][0].replace(",", "")) > 0
     assert rows["bare SQL (psycopg)"][1] == "1"
+
+
+def test_under_load_jobs_are_accepted_or_refused_and_all_accepted_are_stored():
+    done = bench("load", DTS_MAX_BACKLOG="2000")
+    assert done.returncode == 0, done.stdout + done.stderr
+    numbers = dict(re.findall(r"^(\w+)(?: \(429\))? +([\d,]+) ", done.stdout, re.MULTILINE))
+    assert {"accepted", "refused", "all"} == numbers.keys() - {"MB"}
+    accepted, stored = re.search("([0-9,]+) of ([0-9,]+) accepted jobs", done.stdout).groups()
+    assert accepted == stored == numbers["accepted"]

@@ -10,6 +10,7 @@ from benchmarks.suite import (
     history,
     http,
     latency,
+    load,
     memory,
     policy,
     queries,
@@ -18,7 +19,7 @@ from benchmarks.suite import (
 )
 from benchmarks.tables import Section
 
-MODULES = [drain, latency, shell, enqueue, bloat, history, wal, memory, http, queries, policy]
+MODULES = [drain, latency, shell, enqueue, bloat, history, wal, memory, http, load, queries, policy]
 SUITE: dict[str, Callable[[Bench], Section]] = {
     module.__name__.rpartition(".")[2]: module.run for module in MODULES
 }

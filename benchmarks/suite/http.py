@@ -6,7 +6,8 @@ import sys
 from functools import partial
 
 from benchmarks.bench import Bench, Figures, references, values
-from benchmarks.peers import BARE, DTS, ROOT, Peer
+from benchmarks.peers import BARE, DTS, Peer
+from benchmarks.processes import GUNICORN
 from benchmarks.tables import Section, Table, middle, ratio
 
 TASKS, QUICK_TASKS = 40_000, 5_000
@@ -43,10 +44,7 @@ def measure(bench: Bench, peer: Peer, tasks: int) -> Figures:
     else:
         prepare = [*python, "benchmarks.probes.http_prepare", str(tasks)]
         given = json.loads(bench.processes.run(prepare, environment))
-    # Its settings file is in the project's folder; workers in it are DTS's own defaults.
-    server = [*python, "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
-    server += ["--chdir", str(ROOT), "--access-logfile", "/dev/null"]
-    with bench.processes.running([server], environment):
+    with bench.processes.running([GUNICORN], environment):
         load = [*python, "benchmarks.probes.http_load", str(port), *given]
         figures: Figures = json.loads(bench.processes.run(load, environment))
     return figures

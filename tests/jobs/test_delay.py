@@ -67,6 +67,7 @@ def test_what_comes_while_others_wait_too_long_is_refused_until_one_is_stored_in
 def test_while_it_is_slow_one_at_a_time_tries(delay, submit):
     with delay.limited(1):
         time.sleep(LIMIT_SECONDS * 1.1)
+        assert_refused(submit())
     time.sleep(module.PROBE_SECONDS)
 
     with delay.limited(1):

@@ -1,6 +1,7 @@
-"""Imports run one way: jobs <- workers <- scheduling <- dtsproject's roof."""
+"""Imports run one way: jobs <- workers <- scheduling <- dtsproject's roof; and docs are true."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,14 @@ def test_only_the_databases_clock_judges(module):
     tree = ast.parse((ROOT / f"{module}.py").read_text())
     read = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not {name for name in read if name.endswith((".now", ".utcnow", ".today", "time.time"))}
+
+
+def test_the_proofs_that_the_architecture_names_exist():
+    section = (ROOT / "docs" / "architecture.md").read_text().partition("## What proves it")[2]
+    named = set(re.findall(r"test_\w+", section.partition("\n## ")[0]))
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    written = {path.stem for path in files}
+    for path in files:
+        written |= set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+    assert len(named) > 40
+    assert named <= written

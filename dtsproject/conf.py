@@ -53,6 +53,8 @@ class Conf:
     max_database_delay_seconds: float = 5.0
     result_limit_bytes: int = 8 * 1024
     log_limit_bytes: int = 1024 * 1024
+    # How long an Idempotency-Key of a submit is remembered.
+    idempotency_hours: int = 24
     retention_days: int = 30
     log_retention_days: int = 7
 

@@ -33,6 +33,7 @@ STAFF_PERMISSIONS = {"submit": "jobs.add_job", "operate": "jobs.change_task"}
 class Access:
     name: str
     scopes: frozenset[str]
+    identity: str  # of the token or user, whatever its name
 
 
 def access(request: Request) -> Access:
@@ -51,7 +52,7 @@ class BearerToken(authentication.BaseAuthentication):
         if token is None:
             raise AuthenticationFailed("The token is unknown, expired or revoked.")
         note_use(token)
-        return AnonymousUser(), Access(token.name, frozenset(token.scopes))
+        return AnonymousUser(), Access(token.name, frozenset(token.scopes), f"token {token.pk}")
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -72,7 +73,8 @@ class StaffSession(authentication.SessionAuthentication):
         found = super().authenticate(request)
         if found is None or not found[0].is_staff:
             return None
-        return found[0], Access(found[0].get_username(), staff_scopes(found[0]))
+        user = found[0]
+        return user, Access(user.get_username(), staff_scopes(user), f"user {user.pk}")
 
 
 def staff_scopes(user: Any) -> frozenset[str]:
@@ -97,7 +99,7 @@ class NoToken(authentication.BaseAuthentication):
         origin = request.headers.get("Origin")
         if origin and origin.partition("://")[2] != request.get_host():
             raise PermissionDenied(f"Pages of {origin} may not call this without a token.")
-        return AnonymousUser(), Access("anonymous", frozenset(SCOPES) - {"admin"})
+        return AnonymousUser(), Access("anonymous", frozenset(SCOPES) - {"admin"}, "anonymous")
 
 
 def _is_local(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Deletes old history: finished jobs with their tasks and attempts, in bounded batches."""
+"""Deletes old history, in bounded batches: finished jobs with all of theirs, idempotency keys."""
 
 from django.db import connection
 
@@ -6,6 +6,7 @@ from dtsproject.conf import conf
 
 # Of jobs, which may have 100,000 tasks each; one statement must be done within its time limit.
 BATCH = 20
+KEYS_BATCH = 10_000
 
 # No database constraint cascades, so attempts are deleted by name, in one statement with the
 # tasks they belong to. A job being retried has finished_at NULL again and is not picked.
@@ -37,3 +38,14 @@ def prune() -> int:
             [found],
         )
     return len(found)
+
+
+def prune_keys() -> int:
+    """Forgets up to a batch of idempotency keys older than idempotency_hours; returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys"
+            " WHERE created_at < now() - make_interval(hours => %s) ORDER BY created_at LIMIT %s))",
+            [conf().idempotency_hours, KEYS_BATCH],
+        )
+        return cursor.rowcount

@@ -63,6 +63,6 @@ class Recovery(Loop):
             self._house_kept_at = now
             logs.make_partitions()
             logs.drop_old_partitions()
-            while prune.prune():
+            while prune.prune() or prune.prune_keys():
                 pass
             registry.prune_gone()

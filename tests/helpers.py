@@ -2,8 +2,12 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from django.db import connection
+
+from dtsproject.postgresql.base import Connection
 from jobs import queue
 from jobs.models import Task
 from jobs.specs import Claimed, Ending, JobSpec, TaskSpec
@@ -54,6 +58,22 @@ def running(*commands: TaskSpec | str, worker: Worker | None = None) -> list[Cla
     submit(*commands)
     promote()
     return claim(worker)
+
+
+@contextmanager
+def keys_locked() -> Iterator[Callable[[], bool]]:
+    """Holds up whoever keeps an idempotency key, at the last statement of a submit.
+
+    Gives a function that says whether somebody waits.
+    """
+    with Connection.connect(**connection.get_connection_params()) as held:
+        held.execute("LOCK TABLE idempotency_keys IN SHARE MODE")
+
+        def waiting() -> bool:
+            query = "SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+            return held.execute(query, ["idempotency_keys"]).rowcount > 0
+
+        yield waiting
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from dtsproject.chaos.client import TRY_AGAIN
 from dtsproject.chaos.history import Event, History
 from dtsproject.chaos.schedule import FREEZE, FULL, WORKERS
 from dtsproject.chaos.workload import SURE
@@ -100,6 +101,16 @@ def lost(index: Index) -> Found:
             yield f"job {it['job']} has {len(found)} of {wanted} tasks", it
 
 
+def repeated(index: Index) -> Found:
+    """One key, one job: however often a submit is sent, and whichever answer is lost."""
+    by_name = defaultdict(list)
+    for job in index.history.of("job"):
+        by_name[job["name"]].append(job)
+    for name, jobs in by_name.items():
+        if len(jobs) > 1:
+            yield f"{name} was stored as jobs {', '.join(str(it['job']) for it in jobs)}", *jobs
+
+
 def unended(index: Index) -> Found:
     for number, task in index.tasks.items():
         if task["status"] not in TERMINAL:
@@ -109,7 +120,7 @@ def unended(index: Index) -> Found:
 def refused(index: Index) -> Found:
     """A good submit is never refused, and a fault is never answered as a bug."""
     for it in index.history.of("tried"):
-        if isinstance(it["answer"], int) and it["answer"] not in (429, 503):
+        if isinstance(it["answer"], int) and it["answer"] not in TRY_AGAIN:
             yield f"submission {it['submission']} was answered {it['answer']}", it
 
 
@@ -207,6 +218,7 @@ def left(index: Index) -> Found:
 
 CHECKS: dict[str, Callable[[Index], Found]] = {
     "acknowledged and lost": lost,
+    "one key, one job": repeated,
     "not ended": unended,
     "refused": refused,
     "two at once": overlap,

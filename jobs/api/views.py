@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
-from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
@@ -13,7 +18,7 @@ from rest_framework.reverse import reverse
 
 from dtsproject.conf import conf
 from dtsproject.openapi import refused
-from jobs import counts, queue
+from jobs import counts, intake, queue
 from jobs.api.base import ApiViewSet
 from jobs.api.filters import JobFilter, TaskFilter, TaskOfJobFilter
 from jobs.api.log import log_part
@@ -28,7 +33,6 @@ from jobs.api.serializers import (
     job_spec,
 )
 from jobs.authentication import access
-from jobs.backlog import backlog
 from jobs.delay import delay
 from jobs.models import Attempt, Job, Task
 from jobs.states import Status
@@ -44,6 +48,21 @@ DEMO = OpenApiExample(
     },
     request_only=True,
 )
+IDEMPOTENCY = [
+    OpenApiParameter(
+        "Idempotency-Key",
+        str,
+        OpenApiParameter.HEADER,
+        description="New for each job, such as a UUID; remembered for DTS_IDEMPOTENCY_HOURS (24).",
+    ),
+    OpenApiParameter(
+        "Idempotent-Replayed",
+        {"type": "string", "const": "true"},
+        OpenApiParameter.HEADER,
+        response=[201],
+        description="There where an earlier submit had made the job.",
+    ),
+]
 WRONG_STATE = refused(409, "wrong_state: nothing is in a state that allows it.")
 
 
@@ -55,6 +74,13 @@ def with_state(jobs: Sequence[Job], *, cap: int = 0) -> Sequence[Job]:
         job.state = progress.state(job)  # type: ignore[attr-defined]
         job.counts = {s: progress[s].value for s in Status}  # type: ignore[attr-defined]
     return jobs
+
+
+def submitted(job: Job, tasks: int) -> dict[str, Any]:
+    """The job as it came in, in JSON: what its submit answers, however often it is sent."""
+    job.state = Status.PENDING  # type: ignore[attr-defined]
+    job.counts = {s: tasks if s == Status.PENDING else 0 for s in Status}  # type: ignore[attr-defined]
+    return JobDetailSerializer(job).data
 
 
 @extend_schema_view(
@@ -73,22 +99,30 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Submit a job",
-        description="All of it is stored, or nothing.",
+        description="All of it is stored, or nothing. Where an answer is lost, send the same again "
+        "with the same Idempotency-Key: there is one job, answered as the first time.",
         request=JobSubmission,
+        parameters=IDEMPOTENCY,
         responses={201: JobDetailSerializer}
-        | refused(422, "too_many_lanes: too many distinct requirements.")
+        | refused(409, "idempotency_key_in_use: the first submit with this key goes on.")
+        | refused(
+            422,
+            "too_many_lanes: too many distinct requirements; or idempotency_key_reused: another "
+            "body had this key.",
+        )
         | refused(429, "overloaded: too much waits, or the database is slow; see Retry-After."),
         examples=[DEMO],
     )
     def create(self, request: Request) -> Response:
-        spec = job_spec(request.data)
+        spec, caller = job_spec(request.data), access(request)
+        given = request.headers.get("Idempotency-Key")
+        key = None if given is None else intake.Key.of(given, caller.identity, request.data)
         with delay.limited(len(spec.tasks)):
-            backlog.admit(len(spec.tasks))
-            job = queue.submit(spec, submitted_by=access(request).name)
-        answer = self.detail_of(job)
-        answer.status_code = 201
-        answer["Location"] = reverse("v1:job-detail", [job.pk])
-        return answer
+            job, replayed = intake.take_in(spec, submitted_by=caller.name, key=key)
+        headers = {"Location": reverse("v1:job-detail", [job.pk])}
+        if replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return Response(submitted(job, len(spec.tasks)), status=201, headers=headers)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.detail_of(self.get_object())

@@ -2,7 +2,7 @@
 
 from jobs.models.access import AuditEvent, Token
 from jobs.models.history import Attempt, LogChunk
-from jobs.models.job import Job
+from jobs.models.job import IdempotencyKey, Job
 from jobs.models.narrow import Deferred, Lane, Lease, Ready, Waiting
 from jobs.models.task import Task
 
@@ -10,6 +10,7 @@ __all__ = [
     "Attempt",
     "AuditEvent",
     "Deferred",
+    "IdempotencyKey",
     "Job",
     "Lane",
     "Lease",

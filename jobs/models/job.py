@@ -27,3 +27,18 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} #{self.pk}"
+
+
+class IdempotencyKey(models.Model):
+    """The job that a submit with this key made, committed with it; pruned after a day or so."""
+
+    pk = models.CompositePrimaryKey("owner", "key")
+    owner = models.CharField(max_length=200, help_text="Such as token 3: keys of others differ")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the body, hex")
+    job_id = models.BigIntegerField()
+    created_at = models.DateTimeField(help_text="The job's")
+
+    class Meta:
+        db_table = "idempotency_keys"
+        indexes = [models.Index(name="idempotency_keys_age", fields=["created_at"])]

@@ -80,6 +80,10 @@ FROZEN = {"fault": 1, "kind": FREEZE, "target": "worker-1"}
 SPOILT = {
     "the job is gone": (["acknowledged and lost"], without(good(), "job")),
     "a task is missing": (["acknowledged and lost"], change(good(), "submitted", tasks=2)),
+    "one key made two jobs": (
+        ["one key, one job"],
+        [*good(), {"event": "job", "at": 1.3, "job": 6, "name": "chaos-1"}],
+    ),
     "a task still runs": (
         ["not ended", "done"],
         without(change(good(), "task", status="in_progress"), "moved", -1),

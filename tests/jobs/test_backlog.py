@@ -19,8 +19,7 @@ def backlog(settings, monkeypatch):
     """A process's own, just started, in which three tasks may wait."""
     settings.DTS = {**settings.DTS, "MAX_BACKLOG": 3}
     fresh = Backlog()
-    monkeypatch.setattr("jobs.api.views.backlog", fresh)
-    monkeypatch.setattr("jobs.management.commands.submit.backlog", fresh)
+    monkeypatch.setattr("jobs.intake.backlog", fresh)
     return fresh
 
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from jobs.models import Job, Task
-from tests.helpers import wait_until
+from jobs.models import IdempotencyKey, Job, Task
+from tests.helpers import keys_locked, wait_until
 from tests.processes.conftest import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,3 +94,17 @@ def test_an_interrupt_ends_the_watching_alone(fleet):
     assert process.wait(20) == 130
     assert f"/api/v1/jobs/{Job.objects.get().pk}/tasks" in fleet.logs()
     assert Task.objects.live().exists()
+
+
+def test_a_kill_before_the_commit_leaves_neither_job_nor_key(fleet, submit):
+    with keys_locked() as waiting:
+        process = fleet.start("submit", "true", "--idempotency-key", "k1")
+        wait_until(waiting)
+        process.kill()
+        process.wait()
+    assert not Job.objects.exists()
+    assert not IdempotencyKey.objects.exists()
+
+    first, again = (submit("true", "--idempotency-key", "k1") for _ in range(2))
+
+    assert first.stdout == again.stdout == f"{Job.objects.get().pk}\n"

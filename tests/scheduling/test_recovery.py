@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from jobs import logs, prune, queue
-from jobs.models import Attempt, Job, Lease, LogChunk, Task
+from jobs.models import Attempt, IdempotencyKey, Job, Lease, LogChunk, Task
 from jobs.specs import LogPart
 from scheduling import recovery
 from scheduling.recovery import Recovery
@@ -80,6 +80,20 @@ def test_rows_that_the_default_partition_caught_move_to_their_day():
 
     assert logs.read(task.task_id, 1, "stdout") == (b"early", 5)
     assert LogChunk.objects.count() == 1
+
+
+def test_keys_are_forgotten_after_a_day():
+    for hours in (23, 25):
+        IdempotencyKey.objects.create(
+            owner="token 1",
+            key=f"{hours}",
+            job_id=1,
+            created_at=timezone.now() - timedelta(hours=hours),
+        )
+
+    assert prune.prune_keys() == 1
+
+    assert IdempotencyKey.objects.get().key == "23"
 
 
 def test_old_jobs_are_pruned_with_all_that_is_theirs():

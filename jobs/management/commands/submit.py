@@ -13,9 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dtsproject import parsers, problems
 from dtsproject.command import Command as BaseCommand
 from dtsproject.show import duration
-from jobs import queue
+from jobs import intake
 from jobs.api.serializers import job_spec
-from jobs.backlog import backlog
 from jobs.follow import follow
 from jobs.models import Job, Task
 from jobs.states import Status
@@ -38,18 +37,23 @@ class Command(BaseCommand):
         parser.add_argument("--timeout", type=float, dest="timeout_seconds", metavar="SECONDS")
         parser.add_argument("--max-retries", type=int)
         parser.add_argument(
+            "--idempotency-key", metavar="KEY", help="given again, it names the same job again"
+        )
+        parser.add_argument(
             "--wait", action="store_true", help="follow it; exit 0 only if all tasks are done"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            spec = job_spec(description(options))
+            described = description(options)
+            spec = job_spec(described)
         except APIException as error:
             found = problems.faults(error.detail, "#")
             lines = [f"{fault['pointer']}: {fault['detail']}" for fault in found]
             raise CommandError("\n".join(lines), returncode=2) from error
-        backlog.admit(len(spec.tasks))
-        job = queue.submit(spec, submitted_by=user_name())
+        user, given = user_name(), options["idempotency_key"]
+        key = None if given is None else intake.Key.of(given, f"command {user}", described)
+        job, _ = intake.take_in(spec, submitted_by=user, key=key)
         self.stdout.write(str(job.pk))
         if options["wait"]:
             self.wait(job, len(spec.tasks))

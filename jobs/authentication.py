@@ -34,6 +34,7 @@ class Access:
     name: str
     scopes: frozenset[str]
     identity: str  # of the token or user, whatever its name
+    worker_name: str = ""  # the one worker that it may be; empty: any
 
 
 def access(request: Request) -> Access:
@@ -52,7 +53,8 @@ class BearerToken(authentication.BaseAuthentication):
         if token is None:
             raise AuthenticationFailed("The token is unknown, expired or revoked.")
         note_use(token)
-        return AnonymousUser(), Access(token.name, frozenset(token.scopes), f"token {token.pk}")
+        scopes = frozenset(token.scopes)
+        return AnonymousUser(), Access(token.name, scopes, f"token {token.pk}", token.worker_name)
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

@@ -4,6 +4,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
@@ -21,6 +22,7 @@ from dtsproject.admin_base import (
     UserCreationForm,
     selected,
 )
+from jobs import audit
 from jobs.admin import wording
 from jobs.models import AuditEvent, Token
 from jobs.models.access import SCOPES
@@ -47,7 +49,7 @@ def scopes_field(user: Any) -> forms.MultipleChoiceField:
 class TokenForm(forms.ModelForm):
     class Meta:
         model = Token
-        fields = ("name", "scopes", "expires_at")
+        fields = ("name", "scopes", "worker_name", "expires_at")
 
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
@@ -55,11 +57,27 @@ class TokenForm(forms.ModelForm):
             raise forms.ValidationError("Choose a time to come, or none for a token without end.")
         return expires_at
 
+    def clean(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        if given.get("worker_name") and "work" not in given.get("scopes", ()):
+            raise forms.ValidationError({"worker_name": "Only the scope work lets it be a worker."})
+        return given
+
 
 @admin.register(Token)
 class TokenAdmin(ReadOnlyAdmin):
     form = TokenForm
-    list_display = ("state", "name", "prefix", "scopes", "owner", "created", "used", "expires")
+    list_display = (
+        "state",
+        "name",
+        "prefix",
+        "scopes",
+        "worker_name",
+        "owner",
+        "created",
+        "used",
+        "expires",
+    )
     list_display_links = ("name",)
     list_select_related = ("owner",)
     search_help_text = "The beginning of a token's name, or prefix:1a2b3c4d"
@@ -78,9 +96,16 @@ class TokenAdmin(ReadOnlyAdmin):
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
-        token, text = Token.issue(obj.name, obj.scopes, obj.expires_at)
-        with wording.recorded(request, "create", [f"token {token.pk}"]):
-            Token.objects.filter(pk=token.pk).update(owner=request.user)
+        with transaction.atomic():
+            token, text = Token.issue(
+                obj.name,
+                obj.scopes,
+                obj.expires_at,
+                owner=request.user,  # type: ignore[arg-type]
+                worker_name=obj.worker_name,
+            )
+            source = request.META.get("REMOTE_ADDR") or ""
+            audit.record(request.user.get_username(), "create", [f"token {token.pk}"], source)
         obj.pk, obj.prefix = token.pk, token.prefix
         messages.warning(
             request,
@@ -91,7 +116,7 @@ class TokenAdmin(ReadOnlyAdmin):
         return set() if obj.revoked_at else {"revoke"}
 
     def page(self, request: HttpRequest, obj: Token) -> dict[str, Any]:
-        return {"token": obj, "title": f"Token {obj.name}", "state": state(obj)}
+        return {"token": obj, "title": f"Token {obj.name}", "state": obj.state}
 
     @admin.action(description="Revoke", permissions=["act"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Token]) -> HttpResponse | None:
@@ -106,7 +131,7 @@ class TokenAdmin(ReadOnlyAdmin):
 
     @admin.display(description="State")
     def state(self, token: Token) -> SafeString:
-        return show.badge(state(token))
+        return show.badge(token.state)
 
     @admin.display(description="Created")
     def created(self, token: Token) -> str | SafeString:
@@ -119,12 +144,6 @@ class TokenAdmin(ReadOnlyAdmin):
     @admin.display(description="Expires")
     def expires(self, token: Token) -> str | SafeString:
         return show.ago(token.expires_at)
-
-
-def state(token: Token) -> str:
-    if token.revoked_at:
-        return "revoked"
-    return "expired" if token.expires_at and token.expires_at <= timezone.now() else "valid"
 
 
 @admin.register(AuditEvent)

@@ -4,6 +4,7 @@ import secrets
 from datetime import datetime
 
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
@@ -24,6 +25,13 @@ class Token(models.Model):
     hashed_secret = models.CharField(max_length=64, editable=False)
     name = models.CharField(max_length=100, help_text="What or who uses it")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True)
+    worker_name = models.CharField(
+        "worker",
+        max_length=100,
+        blank=True,
+        default="",
+        help_text="The one worker that the scope work lets it be; empty: any",
+    )
     scopes = ArrayField(models.CharField(max_length=8, choices=[(s, s) for s in SCOPES]))
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -38,7 +46,13 @@ class Token(models.Model):
 
     @classmethod
     def issue(
-        cls, name: str, scopes: list[str], expires_at: datetime | None = None
+        cls,
+        name: str,
+        scopes: list[str],
+        expires_at: datetime | None = None,
+        *,
+        owner: AbstractBaseUser | None = None,
+        worker_name: str = "",
     ) -> tuple["Token", str]:
         """A new token and its text, which cannot be shown again."""
         prefix, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
@@ -48,22 +62,31 @@ class Token(models.Model):
             name=name,
             scopes=scopes,
             expires_at=expires_at,
+            owner=owner,
+            worker_name=worker_name,
         )
         return token, f"dts_{prefix}_{secret}"
 
     @classmethod
     def find(cls, text: str) -> "Token | None":
-        """The valid token that `text` spells, if any."""
+        """The valid token that `text` spells, if any: its owner's account, too, must be active."""
         match text.split("_", 2):
             case ["dts", prefix, secret]:
-                token = cls.objects.filter(prefix=prefix).first()
+                token = cls.objects.select_related("owner").filter(prefix=prefix).first()
             case _:
                 return None
         if token is None or not hmac.compare_digest(token.hashed_secret, digest(secret)):
             return None
-        now = timezone.now()
-        expired = token.expires_at is not None and token.expires_at <= now
-        return None if expired or token.revoked_at else token
+        return token if token.state == "valid" else None
+
+    @property
+    def state(self) -> str:
+        """valid, revoked, expired, or disabled as its owner is."""
+        if self.revoked_at:
+            return "revoked"
+        if self.expires_at and self.expires_at <= timezone.now():
+            return "expired"
+        return "valid" if self.owner is None or self.owner.is_active else "disabled"
 
 
 class AuditEvent(models.Model):

@@ -387,12 +387,21 @@ def test_a_token_is_shown_once_and_works(admin_client):
         {"scopes": []},
         {"scopes": ["root"]},
         {"expires_at_0": "2020-01-01", "expires_at_1": "00:00"},
+        {"worker_name": "w1"},
     ],
 )
 def test_a_token_that_makes_no_sense_is_not_made(admin_client, wrong):
     form = {"name": "ci", "scopes": ["read"], "expires_at_0": "", "expires_at_1": "", **wrong}
     assert admin_client.post(f"{TOKENS}add/", form).status_code == 200
     assert not Token.objects.exists()
+
+
+def test_a_token_may_be_one_worker_alone(admin_client):
+    form = {"name": "ci", "scopes": ["work"], "expires_at_0": "", "expires_at_1": ""}
+    admin_client.post(f"{TOKENS}add/", {**form, "worker_name": "w1"})
+    token = Token.objects.get()
+    assert token.worker_name == "w1"
+    assert "w1" in admin_client.get(f"{TOKENS}{token.pk}/change/").content.decode()
 
 
 def test_only_superusers_give_the_admin_scope_away(client):

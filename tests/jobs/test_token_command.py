@@ -1,4 +1,5 @@
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from jobs.models import AuditEvent, Token
@@ -30,6 +31,22 @@ def test_list_shows_no_secret(capsys):
     assert Token.objects.get().hashed_secret not in out
 
 
+def test_an_owner_and_a_worker(capsys):
+    pat = User.objects.create_user("pat")
+    call_command("token", "create", "w", "--scopes", "work", "--owner", "pat", "--worker", "gpu-1")
+    text = capsys.readouterr().out.strip()
+    token = Token.find(text)
+    assert (token.owner, token.worker_name) == (pat, "gpu-1")
+    call_command("token", "list")
+    assert "owner pat  worker gpu-1  w" in capsys.readouterr().out
+    User.objects.update(is_active=False)
+    assert Token.find(text) is None
+    call_command("token", "list")
+    assert "disabled" in capsys.readouterr().out
+    pat.delete()
+    assert not Token.objects.exists()
+
+
 def test_revoke(capsys):
     token, text = Token.issue("ci", ["read"])
     call_command("token", "revoke", token.prefix)
@@ -51,6 +68,12 @@ def test_revoke(capsys):
         ["create", ""],
         ["create", "a\x00b"],
         ["create", "\udcff"],
+        ["create", "x", "--owner", "nobody"],
+        ["create", "x", "--owner", "\udcff"],
+        ["create", "x", "--worker", "w1"],
+        ["create", "x", "--scopes", "work", "--worker", "a b"],
+        ["create", "x", "--scopes", "work", "--worker", ""],
+        ["create", "x", "--scopes", "work", "--worker", "w" * 101],
         ["revoke", "00000000"],
         ["revoke", "\udcff"],
         [],

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from jobs import logs, queue
-from jobs.models import Attempt, Lease, Task
+from jobs.models import Attempt, Lease, Task, Token
 from jobs.states import Outcome
 from tests.api import Client, pointers, problem
 from tests.helpers import claim, promote, register, submit
@@ -270,3 +270,47 @@ def test_registrations_that_are_not_valid(client, field, value):
     (pointer, *_) = pointers(problem(client.send("/api/v1/workers", body), 400, "invalid"))
     assert pointer.startswith(f"#/{field}")
     assert not Worker.objects.exists()
+
+
+@pytest.fixture
+def bound():
+    """A client whose token is for the worker w1."""
+    client = Client("work", name="of w1")
+    Token.objects.filter(name="of w1").update(worker_name="w1")
+    return client
+
+
+def test_a_bound_token_is_its_worker(bound):
+    boot = Boot(bound)
+    submit("true")
+    promote()
+    (task,) = boot.claim()
+    assert boot.say("heartbeat", held=[held(task)]).status_code == 200
+    assert boot.report(task).status_code == 200
+    assert boot.say("leave").status_code == 204
+
+
+def test_a_bound_token_reads_what_its_scopes_let_it_read(bound, client):
+    Token.objects.filter(worker_name="w1").update(scopes=["read"])
+    other = Boot(client, name="w2")
+    assert bound.get(f"/api/v1/workers/{other.id}").status_code == 200
+
+
+def test_a_bound_token_can_neither_be_nor_speak_for_another(bound, client):
+    other = Boot(client, name="w2")
+    submit("true")
+    promote()
+    (task,) = other.claim()
+    taken = {**ME, "name": "w2", "boot_id": str(uuid.uuid4()), "former_boot_dead": True}
+    problem(bound.send("/api/v1/workers", taken), 403, "not_this_worker")
+    other.client = bound  # which even knows the secret boot id
+    for verb, body in {
+        "claim": {"limit": 1},
+        "heartbeat": {"held": []},
+        "report": {"endings": [{**held(task), "outcome": "done"}]},
+        "log": {"parts": [{**held(task), "stream": "stdout", "start": 0, "data": ""}]},
+        "leave": {},
+    }.items():
+        problem(other.say(verb, **body), 403, "not_this_worker")
+    assert Task.objects.get().status == "in_progress"
+    problem(bound.send("/api/v1/workers/999/claim", {}), 403, "not_this_worker")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import transaction
@@ -21,6 +21,7 @@ from dtsproject.openapi import refused
 from jobs import logs, queue
 from jobs.api.base import ApiViewSet
 from jobs.api.fields import StrictSerializer
+from jobs.authentication import access
 from jobs.models import Lease
 from workers import registry
 from workers.api.filters import WorkerFilter
@@ -46,6 +47,10 @@ SUPERSEDED = refused(409, "worker_superseded: another boot holds the worker's na
 WRONG_STATE = refused(409, "wrong_state: the worker is not in a state that allows it.")
 
 
+class NotThisWorker(Refusal):
+    status, code, title = 403, "not_this_worker", "The token is for another worker"
+
+
 class LeaseLost(Refusal):
     code, title = "lease_lost", "The lease was lost"
 
@@ -66,6 +71,15 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         number = held.values("worker_id").annotate(n=Count("*")).values("n")
         return Worker.objects.annotate(running=Coalesce(Subquery(number), 0))
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """A token bound to a worker speaks for no other. Raises NotThisWorker."""
+        super().initial(request, *args, **kwargs)
+        bound = access(request).worker_name
+        if not bound or self.scope != "work" or request.method != "POST" or "pk" not in kwargs:
+            return
+        if not Worker.objects.filter(pk=kwargs["pk"], name=bound).exists():
+            raise NotThisWorker(f"This token is for worker {bound} alone.")
+
     # -- for workers -------------------------------------------------------------------------
 
     @extend_schema(
@@ -74,7 +88,11 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         responses={201: Terms} | refused(409, "worker_name_taken: a live worker has this name."),
     )
     def create(self, request: Request) -> Response:
-        worker = registry.register(self.checked(WorkerRegistration).to_registration())
+        registration = self.checked(WorkerRegistration).to_registration()
+        bound = access(request).worker_name
+        if bound not in ("", registration.name):
+            raise NotThisWorker(f"This token is for worker {bound}, not {registration.name}.")
+        worker = registry.register(registration)
         names = ("lease_seconds", "heartbeat_seconds", "kill_grace_seconds")
         terms = {name: getattr(conf(), name) for name in names}
         answer = {"id": worker.pk, "name": worker.name, "state": worker.state, **terms}

@@ -13,18 +13,20 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from dtsproject.problems import unavailable
+from dtsproject.problems import safe, unavailable
 from jobs.models import Deferred, Lease, Ready, Waiting
 from workers.models import State, Worker
 
 COUNTED_UP_TO = 100_000
 
 
+@safe
 def healthz(request: HttpRequest) -> HttpResponse:
     """This process answers. Asks nobody else: a liveness probe must not fail for the database."""
     return JsonResponse({"status": "ok"})
 
 
+@safe
 def readyz(request: HttpRequest) -> HttpResponse:
     """The database answers and has all migrations: requests can be served."""
     # What the database raises when it is away becomes a 503 in problems.server_error.

@@ -42,6 +42,11 @@ ALWAYS = {
     500: "A fault of DTS.",
     503: "The database does not answer; Retry-After says when to try again.",
 }
+BODY = {
+    411: "The body comes in chunks, without its length.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+}
 
 
 def refused(status: int, description: str) -> dict[int, Any]:
@@ -63,8 +68,8 @@ def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             common = dict(ALWAYS)
             if "{" in path:
                 common[404] = "There is nothing with this id."
-            if "requestBody" in operation:
-                common |= {413: "The body is too large.", 415: "The body is not JSON."}
+            if method in ("post", "patch"):
+                common |= BODY
             own = operation["responses"]
             described = {s: r["description"] for s, r in own.items() if int(s) >= 400}
             described |= {str(s): text for s, text in common.items() if str(s) not in own}

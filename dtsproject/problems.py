@@ -1,7 +1,9 @@
 """Every error of the API as a problem document (RFC 9457), whichever layer it comes from."""
 
+import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +30,7 @@ CODES = {
     406: "not_acceptable",
     413: "too_large",
     415: "unsupported_media_type",
+    429: "throttled",
     500: "internal_error",
     503: "unavailable",
 }
@@ -107,6 +110,8 @@ def _from_rest_framework(request: HttpRequest, error: exceptions.APIException) -
     response = problem(request, status, str(error.detail), code=code)
     if challenge := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        response["Retry-After"] = str(math.ceil(wait))
     return response
 
 
@@ -165,6 +170,12 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
     return defaults.permission_denied(request, exception)
 
 
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if is_api(request):
+        return no_such_route(request)
+    return defaults.page_not_found(request, exception)
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     known = from_exception(request, sys.exc_info()[1])
     if is_api(request):
@@ -173,6 +184,21 @@ def server_error(request: HttpRequest) -> HttpResponse:
         )
     # A database that is away is no fault of a page either.
     return known if known and known.status_code == 503 else defaults.server_error(request)
+
+
+def safe(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A view that is only looked at."""
+
+    @csrf_exempt
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request)
+        response = problem(request, 405, f'Method "{request.method}" not allowed.')
+        response["Allow"] = "GET, HEAD"
+        return response
+
+    return answer
 
 
 @csrf_exempt

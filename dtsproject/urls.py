@@ -3,12 +3,21 @@ from typing import Any
 from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularJSONAPIView
+from rest_framework.request import Request
 from rest_framework.routers import APIRootView, SimpleRouter
 
 from dtsproject import health, problems
 from dtsproject.docs import Docs
+from jobs.api.base import check_parameters
 from jobs.api.views import JobViewSet, TaskViewSet
 from workers.api.views import WorkerViewSet
+
+
+class Root(APIRootView):
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        check_parameters(request, (), ())
+
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("jobs", JobViewSet)
@@ -16,7 +25,7 @@ router.register("tasks", TaskViewSet)
 router.register("workers", WorkerViewSet)
 
 root = {name: f"{basename}-list" for name, _, basename in router.registry}
-v1: list[Any] = [path("", APIRootView.as_view(api_root_dict=root)), path("/", include(router.urls))]
+v1: list[Any] = [path("", Root.as_view(api_root_dict=root)), path("/", include(router.urls))]
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -30,4 +39,5 @@ urlpatterns = [
 ]
 handler400 = problems.bad_request
 handler403 = problems.permission_denied
+handler404 = problems.not_found
 handler500 = problems.server_error

@@ -58,12 +58,14 @@ def check_parameters(request: Request, known: Iterable[str], repeatable: Iterabl
 
 class ApiViewSet(GenericViewSet):
     """`scope` is what writing needs; `paged` marks actions that answer a list; the others know
-    the query parameters in `query_parameters`. Actions set all three by keyword."""
+    the query parameters in `query_parameters`; beside creating and changing, only actions with
+    `takes_body` read the body. Actions set these by keyword."""
 
     http_method_names = ["get", "head", "post", "patch", "delete"]
     scope = "admin"
     paged = False
     query_parameters: tuple[str, ...] = ()
+    takes_body = False
     filter_backends = [StrictFilter]
     filterset_class: Any = None
     pagination_class = NewestFirst
@@ -75,6 +77,8 @@ class ApiViewSet(GenericViewSet):
             raise LengthRequired("Send the body whole, with Content-Length, not in chunks.")
         if not (self.paged or self.action == "list"):
             check_parameters(request, self.query_parameters, ())
+        if request.method == "POST" and not (self.takes_body or self.action == "create"):
+            StrictSerializer(data=request.data).is_valid(raise_exception=True)
 
     def get_object(self) -> Any:
         found = self.get_queryset().filter(pk=self.kwargs["pk"]).first()

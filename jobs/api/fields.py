@@ -121,7 +121,7 @@ class StrictSerializer(serializers.Serializer):
             field = self.field_for(name, data)
             try:
                 if field is None:
-                    self.fail("unknown", known=", ".join(self.known))
+                    self.fail("unknown", known=", ".join(self.known) or "none")
                 values[name] = field.run_validation(value)
             except serializers.ValidationError as error:
                 errors[name] = error.detail

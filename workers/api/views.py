@@ -103,7 +103,7 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         request=Claim,
         responses={200: ClaimAnswer} | SUPERSEDED,
     )
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], takes_body=True)
     def claim(self, request: Request, pk: int) -> Response:
         asked = self.checked(Claim).validated_data
         tasks = queue.claim(worker_id=pk, boot_id=asked["boot_id"], limit=asked["limit"])
@@ -116,7 +116,7 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         request=Heartbeat,
         responses={200: BeatAnswer} | SUPERSEDED,
     )
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], takes_body=True)
     def heartbeat(self, request: Request, pk: int) -> Response:
         asked = self.from_boot(Heartbeat).validated_data
         held = {task["task_id"]: task["fencing_token"] for task in asked["held"]}
@@ -130,7 +130,7 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         responses={200: ReportAnswer}
         | refused(409, "lease_lost: none of the leases was still held; or worker_superseded."),
     )
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], takes_body=True)
     def report(self, request: Request, pk: int) -> Response:
         endings = self.from_boot(Report).to_endings()
         states = queue.report(endings, worker_id=pk)
@@ -155,13 +155,13 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         request=LogParts,
         responses={200: LogAnswer} | SUPERSEDED,
     )
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], takes_body=True)
     def log(self, request: Request, pk: int) -> Response:
         parts = self.from_boot(LogParts).to_parts()
         return Response({"stored": logs.append(pk, parts)})
 
     @extend_schema(summary="Leave in good order", request=Boot, responses={204: None} | SUPERSEDED)
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], takes_body=True)
     def leave(self, request: Request, pk: int) -> Response:
         registry.leave(pk, self.from_boot(Boot).validated_data["boot_id"])
         return Response(status=204)

@@ -76,38 +76,6 @@ def test_use_is_noted_once_a_minute(django_assert_num_queries):
     assert Token.objects.get().last_used_at > token.last_used_at
 
 
-CALLS = [
-    ("read", "get", "/api/v1/jobs"),
-    ("read", "get", "/api/v1/tasks/{task}/log"),
-    ("read", "get", "/api/v1/workers/{worker}"),
-    ("read", "get", "/metrics"),
-    ("submit", "send", "/api/v1/jobs"),
-    ("operate", "send", "/api/v1/jobs/{job}/cancel"),
-    ("operate", "send", "/api/v1/jobs/{job}/retry"),
-    ("operate", "send", "/api/v1/tasks/{task}/cancel"),
-    ("operate", "send", "/api/v1/tasks/{task}/retry"),
-    ("operate", "send", "/api/v1/workers/{worker}/drain"),
-    ("operate", "send", "/api/v1/workers/{worker}/cordon"),
-    ("operate", "send", "/api/v1/workers/{worker}/uncordon"),
-    ("work", "send", "/api/v1/workers"),
-    ("work", "send", "/api/v1/workers/{worker}/claim"),
-    ("work", "send", "/api/v1/workers/{worker}/heartbeat"),
-    ("work", "send", "/api/v1/workers/{worker}/report"),
-    ("work", "send", "/api/v1/workers/{worker}/log"),
-    ("work", "send", "/api/v1/workers/{worker}/leave"),
-]
-
-
-@pytest.mark.parametrize(("scope", "method", "path"), CALLS)
-def test_each_call_needs_its_scope(scope, method, path):
-    (task,) = submit("true")
-    path = path.format(task=task.pk, job=task.job_id, worker=register().pk)
-    others = [s for s in ("read", "submit", "operate", "work", "admin") if s != scope]
-    document = problem(getattr(Client(*others), method)(path), 403, "scope_missing")
-    assert f"the scope {scope};" in document["detail"]
-    assert getattr(Client(scope), method)(path).status_code not in (401, 403)
-
-
 # -- staff -------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,146 @@
+"""Every route, with the one scope that opens it. A route without a row is a failure."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
+
+from jobs.models import Job, Task, Token
+from jobs.models.access import SCOPES
+from tests.api import JOB, Client, problem
+from tests.helpers import promote, register, submit
+
+pytestmark = pytest.mark.django_db
+OPEN = ""  # no token needed
+SCOPE_OF = {
+    "GET /healthz": OPEN,
+    "GET /readyz": OPEN,
+    "GET /metrics": "read",
+    "GET /docs": OPEN,
+    "GET /api/schema": OPEN,
+    "GET /api/v1": "read",
+    "GET /api/v1/jobs": "read",
+    "POST /api/v1/jobs": "submit",
+    "GET /api/v1/jobs/<int:pk>": "read",
+    "GET /api/v1/jobs/<int:pk>/tasks": "read",
+    "POST /api/v1/jobs/<int:pk>/cancel": "operate",
+    "POST /api/v1/jobs/<int:pk>/retry": "operate",
+    "GET /api/v1/tasks": "read",
+    "GET /api/v1/tasks/<int:pk>": "read",
+    "GET /api/v1/tasks/<int:pk>/attempts": "read",
+    "GET /api/v1/tasks/<int:pk>/log": "read",
+    "POST /api/v1/tasks/<int:pk>/cancel": "operate",
+    "POST /api/v1/tasks/<int:pk>/retry": "operate",
+    "GET /api/v1/workers": "read",
+    "POST /api/v1/workers": "work",
+    "GET /api/v1/workers/<int:pk>": "read",
+    "POST /api/v1/workers/<int:pk>/claim": "work",
+    "POST /api/v1/workers/<int:pk>/heartbeat": "work",
+    "POST /api/v1/workers/<int:pk>/report": "work",
+    "POST /api/v1/workers/<int:pk>/log": "work",
+    "POST /api/v1/workers/<int:pk>/leave": "work",
+    "POST /api/v1/workers/<int:pk>/drain": "operate",
+    "POST /api/v1/workers/<int:pk>/cordon": "operate",
+    "POST /api/v1/workers/<int:pk>/uncordon": "operate",
+}
+GUARDED = [route for route, scope in SCOPE_OF.items() if scope]
+# The admin has Django's permissions; the catch-all under /api answers 404 to everybody.
+NOT_OURS = ("/admin/", "/^api")
+
+
+@pytest.fixture(autouse=True)
+def nobody_without_token(settings):
+    settings.DTS = {**settings.DTS, "ANONYMOUS_ACCESS": "off"}
+
+
+def routes(patterns, prefix: str = "/") -> Iterator[str]:
+    for entry in patterns:
+        path = prefix + str(entry.pattern)
+        if path.startswith(NOT_OURS):
+            continue
+        if isinstance(entry, URLResolver):
+            yield from routes(entry.url_patterns, path)
+        elif isinstance(entry, URLPattern):
+            yield from (f"{method.upper()} {path}" for method in methods(entry.callback))
+
+
+def methods(view) -> set[str]:
+    """Those that the view answers, beside HEAD and OPTIONS."""
+    if actions := getattr(view, "actions", None):
+        return set(actions)
+    kind = getattr(view, "cls", None) or getattr(view, "view_class", None)
+    if kind is None:
+        return {"get"}  # a function behind problems.safe
+    return {m for m in kind.http_method_names if hasattr(kind, m)} - {"head", "options"}
+
+
+def call(client, route):
+    """The route's answer for something that exists."""
+    method, path = route.split()
+    (task,) = submit("true")
+    pk = {"jobs": task.job_id, "tasks": task.pk, "workers": register(f"w{uuid.uuid4()}").pk}
+    for kind, number in pk.items():
+        path = path.replace(f"{kind}/<int:pk>", f"{kind}/{number}")
+    return client.generic(method, path, b"", content_type="application/json")
+
+
+def test_every_route_has_a_row():
+    assert set(routes(get_resolver().url_patterns)) == set(SCOPE_OF)
+
+
+@pytest.mark.parametrize("route", [route for route, scope in SCOPE_OF.items() if not scope])
+def test_what_is_open_needs_no_token(route):
+    assert call(Client(), route).status_code == 200
+
+
+@pytest.mark.parametrize("route", GUARDED)
+def test_nothing_else_opens_without_a_token(route):
+    problem(call(Client(), route), 401, "not_authenticated")
+
+
+@pytest.mark.parametrize("route", GUARDED)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_one_scope_opens_a_route_and_no_other(route, scope):
+    answer = call(Client(scope), route)
+    if scope == SCOPE_OF[route]:
+        assert answer.status_code not in (401, 403, 404, 405, 500)
+    else:
+        document = problem(answer, 403, "scope_missing")
+        assert f"the scope {SCOPE_OF[route]};" in document["detail"]
+
+
+# -- three attacks ----------------------------------------------------------------------------
+
+
+def test_a_worker_cannot_report_what_another_holds():
+    client = Client("work")
+    boots = {name: register(name) for name in ("w1", "w2")}
+    submit("true")
+    promote()
+    claim = {"boot_id": str(boots["w1"].boot_id), "limit": 1}
+    answer = client.send(f"/api/v1/workers/{boots['w1'].pk}/claim", claim)
+    (task,) = answer.json()["tasks"]
+
+    ending = {"task_id": task["task_id"], "fencing_token": task["fencing_token"], "outcome": "done"}
+    report = {"boot_id": str(boots["w2"].boot_id), "endings": [ending]}
+
+    problem(client.send(f"/api/v1/workers/{boots['w2'].pk}/report", report), 409, "lease_lost")
+    problem(
+        client.send(f"/api/v1/workers/{boots['w1'].pk}/report", report), 409, "worker_superseded"
+    )
+    assert Task.objects.get().status == "in_progress"
+
+
+def test_a_token_that_was_revoked_opens_nothing():
+    client = Client(*SCOPES)
+    assert client.get("/api/v1/jobs").status_code == 200
+    Token.objects.update(revoked_at=timezone.now())
+    for route in ("GET /api/v1/jobs", "POST /api/v1/jobs", "POST /api/v1/workers"):
+        problem(call(client, route), 401, "authentication_failed")
+
+
+def test_a_token_to_read_submits_nothing():
+    problem(Client("read").send("/api/v1/jobs", JOB), 403, "scope_missing")
+    assert not Job.objects.exists()

@@ -10,6 +10,7 @@ from dtsproject import health, problems
 from dtsproject.docs import Docs
 from jobs.api.base import check_parameters
 from jobs.api.views import JobViewSet, TaskViewSet
+from scheduling.api.views import StatsViewSet, WhyViewSet
 from workers.api.views import WorkerViewSet
 
 
@@ -24,8 +25,13 @@ router.register("jobs", JobViewSet)
 router.register("tasks", TaskViewSet)
 router.register("workers", WorkerViewSet)
 
-root = {name: f"{basename}-list" for name, _, basename in router.registry}
-v1: list[Any] = [path("", Root.as_view(api_root_dict=root)), path("/", include(router.urls))]
+root = {name: f"{basename}-list" for name, _, basename in router.registry} | {"stats": "stats"}
+v1: list[Any] = [
+    path("", Root.as_view(api_root_dict=root)),
+    path("/tasks/<int:pk>/why", WhyViewSet.as_view({"get": "retrieve"}), name="task-why"),
+    path("/stats", StatsViewSet.as_view({"get": "retrieve"}), name="stats"),
+    path("/", include(router.urls)),
+]
 
 urlpatterns = [
     path("admin/", admin.site.urls),

@@ -21,6 +21,7 @@ from dtsproject.errors import Refusal
 from jobs import statements
 from jobs.marks import Marks
 from jobs.models import Attempt, Job, Lease, Task
+from jobs.priority import prioritise
 from jobs.promotion import HEAD, promote, recall
 from jobs.specs import Claimed, Ending
 from jobs.states import Outcome, Status
@@ -38,6 +39,7 @@ __all__ = [
     "cancel_job",
     "claim",
     "expire",
+    "prioritise",
     "promote",
     "recall",
     "recover",

@@ -1,7 +1,7 @@
 """What the views of both doors share."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 from django.http import Http404
@@ -17,6 +17,8 @@ from dtsproject.pagination import NewestFirst
 from jobs import audit
 from jobs.api.fields import StrictSerializer
 from jobs.authentication import access
+
+S = TypeVar("S", bound=StrictSerializer)
 
 
 class LengthRequired(Refusal):
@@ -85,6 +87,12 @@ class ApiViewSet(GenericViewSet):
         if found is None:
             raise Http404
         return found
+
+    def checked(self, serializer_class: type[S]) -> S:
+        """The request's body, valid."""
+        serializer = serializer_class(data=self.request.data)
+        serializer.is_valid(raise_exception=True)
+        return serializer
 
     def page(self, queryset: QuerySet, serializer: type[BaseSerializer]) -> Response:
         """The page of `queryset`, filtered, that the request asks for."""

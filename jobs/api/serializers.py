@@ -105,6 +105,10 @@ class TaskSubmission(StrictSerializer):
         return super().field_for(name, data)
 
 
+class NewPriority(StrictSerializer):
+    priority = Integer(min_value=-100, max_value=100, help_text="Higher runs first.")
+
+
 class JobSubmission(StrictSerializer):
     name = Text(max_length=200)
     queue = Label(NAME_OF_QUEUE, required=False, max_length=40, help_text="Default: default.")

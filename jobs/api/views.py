@@ -29,12 +29,14 @@ from jobs.api.serializers import (
     JobSubmission,
     LogQuery,
     LogSerializer,
+    NewPriority,
     TaskSerializer,
     job_spec,
 )
 from jobs.authentication import access
 from jobs.delay import delay
 from jobs.models import Attempt, Job, Task
+from jobs.specs import JobSpec, TaskSpec
 from jobs.states import Status
 
 DEMO = OpenApiExample(
@@ -63,6 +65,16 @@ IDEMPOTENCY = [
         description="There where an earlier submit had made the job.",
     ),
 ]
+SUBMITTED = {
+    201: JobDetailSerializer,
+    **refused(409, "idempotency_key_in_use: the first submit with this key goes on."),
+    **refused(
+        422,
+        "too_many_lanes: too many distinct requirements; or idempotency_key_reused: another body "
+        "had this key.",
+    ),
+    **refused(429, "overloaded: too much waits, or the database is slow; see Retry-After."),
+}
 WRONG_STATE = refused(409, "wrong_state: nothing is in a state that allows it.")
 
 
@@ -74,6 +86,14 @@ def with_state(jobs: Sequence[Job], *, cap: int = 0) -> Sequence[Job]:
         job.state = progress.state(job)  # type: ignore[attr-defined]
         job.counts = {s: progress[s].value for s in Status}  # type: ignore[attr-defined]
     return jobs
+
+
+def spec_of(job: Job) -> JobSpec:
+    """The job as it was submitted."""
+    tasks = Task.objects.filter(job=job).order_by("pk").values_list(*TaskSpec._fields)
+    return JobSpec(
+        name=job.name, queue=job.queue, labels=job.labels, tasks=[TaskSpec(*task) for task in tasks]
+    )
 
 
 def submitted(job: Job, tasks: int) -> dict[str, Any]:
@@ -103,20 +123,16 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         "with the same Idempotency-Key: there is one job, answered as the first time.",
         request=JobSubmission,
         parameters=IDEMPOTENCY,
-        responses={201: JobDetailSerializer}
-        | refused(409, "idempotency_key_in_use: the first submit with this key goes on.")
-        | refused(
-            422,
-            "too_many_lanes: too many distinct requirements; or idempotency_key_reused: another "
-            "body had this key.",
-        )
-        | refused(429, "overloaded: too much waits, or the database is slow; see Retry-After."),
+        responses=SUBMITTED,
         examples=[DEMO],
     )
     def create(self, request: Request) -> Response:
-        spec, caller = job_spec(request.data), access(request)
-        given = request.headers.get("Idempotency-Key")
-        key = None if given is None else intake.Key.of(given, caller.identity, request.data)
+        return self.take_in(job_spec(request.data), request.data)
+
+    def take_in(self, spec: JobSpec, body: object) -> Response:
+        """Stores the job, once for each key and body."""
+        caller, given = access(self.request), self.request.headers.get("Idempotency-Key")
+        key = None if given is None else intake.Key.of(given, caller.identity, body)
         with delay.limited(len(spec.tasks)):
             job, replayed = intake.take_in(spec, submitted_by=caller.name, key=key)
         headers = {"Location": reverse("v1:job-detail", [job.pk])}
@@ -147,6 +163,34 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
                 self.refuse(job, "all its tasks have ended")
             self.record("cancel", f"job {job.pk}", tasks=len(touched))
         return self.detail_of(self.get_object())
+
+    @extend_schema(
+        summary="Change the priority of a job's tasks that have not started",
+        request=NewPriority,
+        responses={200: JobDetailSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate", takes_body=True)
+    def prioritise(self, request: Request, pk: int) -> Response:
+        priority = self.checked(NewPriority).validated_data["priority"]
+        job = self.get_object()
+        idle = Task.objects.live().filter(job=job).values_list("pk", flat=True)
+        with transaction.atomic():
+            touched = queue.prioritise(idle, priority)
+            if not touched:
+                self.refuse(job, "none of its tasks has yet to start")
+            self.record("prioritise", f"job {job.pk}", priority=priority, tasks=len(touched))
+        return self.detail_of(self.get_object())
+
+    @extend_schema(
+        summary="Submit a job again",
+        description="A new job of the same tasks, under the same rules as any submit.",
+        request=None,
+        parameters=IDEMPOTENCY,
+        responses=SUBMITTED,
+    )
+    @action(detail=True, methods=["post"])
+    def clone(self, request: Request, pk: int) -> Response:
+        return self.take_in(spec_of(self.get_object()), {"clone": pk})
 
     @extend_schema(
         summary="Retry a job's failed and cancelled tasks",
@@ -210,6 +254,21 @@ class TaskViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
             if not queue.cancel([task.pk]):
                 self.refuse("only a task that has not ended can be cancelled")
             self.record("cancel", f"task {task.pk}")
+        return Response(TaskSerializer(self.get_object()).data)
+
+    @extend_schema(
+        summary="Change the priority of a task that has not started",
+        request=NewPriority,
+        responses={200: TaskSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate", takes_body=True)
+    def prioritise(self, request: Request, pk: int) -> Response:
+        priority = self.checked(NewPriority).validated_data["priority"]
+        task = self.get_object()
+        with transaction.atomic():
+            if not queue.prioritise([task.pk], priority):
+                self.refuse("only a task that has not started can change its priority")
+            self.record("prioritise", f"task {task.pk}", priority=priority)
         return Response(TaskSerializer(self.get_object()).data)
 
     @extend_schema(

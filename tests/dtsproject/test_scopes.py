@@ -21,18 +21,23 @@ SCOPE_OF = {
     "GET /docs": OPEN,
     "GET /api/schema": OPEN,
     "GET /api/v1": "read",
+    "GET /api/v1/stats": "read",
     "GET /api/v1/jobs": "read",
     "POST /api/v1/jobs": "submit",
     "GET /api/v1/jobs/<int:pk>": "read",
     "GET /api/v1/jobs/<int:pk>/tasks": "read",
     "POST /api/v1/jobs/<int:pk>/cancel": "operate",
     "POST /api/v1/jobs/<int:pk>/retry": "operate",
+    "POST /api/v1/jobs/<int:pk>/prioritise": "operate",
+    "POST /api/v1/jobs/<int:pk>/clone": "submit",
     "GET /api/v1/tasks": "read",
     "GET /api/v1/tasks/<int:pk>": "read",
     "GET /api/v1/tasks/<int:pk>/attempts": "read",
     "GET /api/v1/tasks/<int:pk>/log": "read",
     "POST /api/v1/tasks/<int:pk>/cancel": "operate",
     "POST /api/v1/tasks/<int:pk>/retry": "operate",
+    "POST /api/v1/tasks/<int:pk>/prioritise": "operate",
+    "GET /api/v1/tasks/<int:pk>/why": "read",
     "GET /api/v1/workers": "read",
     "POST /api/v1/workers": "work",
     "GET /api/v1/workers/<int:pk>": "read",
@@ -69,7 +74,7 @@ def routes(patterns, prefix: str = "/") -> Iterator[str]:
 def methods(view) -> set[str]:
     """Those that the view answers, beside HEAD and OPTIONS."""
     if actions := getattr(view, "actions", None):
-        return set(actions)
+        return set(actions) - {"head"}  # which Django REST framework adds by itself
     kind = getattr(view, "cls", None) or getattr(view, "view_class", None)
     if kind is None:
         return {"get"}  # a function behind problems.safe

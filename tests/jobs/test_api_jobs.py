@@ -189,3 +189,41 @@ def test_submitting_many_tasks_takes_few_statements(client, django_assert_max_nu
     with django_assert_max_num_queries(15):
         assert client.send("/api/v1/jobs", body).status_code == 201
     assert Task.objects.count() == 1000
+
+
+def test_a_clone_is_a_new_job_of_the_same_tasks(client):
+    task = {
+        "name": "build",
+        "payload": {"cmd": "make"},
+        "priority": 5,
+        "requires": ["gpu"],
+        "timeout_seconds": 3.5,
+        "max_retries": 2,
+    }
+    body = {"name": "nightly", "queue": "q", "labels": {"a": "b"}, "tasks": [task, *JOB["tasks"]]}
+    made = client.send("/api/v1/jobs", body).json()
+    queue.cancel_job(made["id"])
+
+    answer = Client("submit", name="pat").send(f"/api/v1/jobs/{made['id']}/clone")
+
+    clone = answer.json()
+    assert (answer.status_code, answer["Location"]) == (201, f"/api/v1/jobs/{clone['id']}")
+    assert clone["id"] != made["id"]
+    assert (clone["state"], clone["submitted_by"]) == ("pending", "pat")
+    for name in ("name", "queue", "labels"):
+        assert clone[name] == made[name]
+    path = "/api/v1/tasks?job={id}"
+    originals, copies = (client.get(path.format(**job)).json()["results"] for job in (made, clone))
+    fields = [*task, "kind", "run_after"]
+    assert [[t[f] for f in fields] for t in copies] == [[t[f] for f in fields] for t in originals]
+
+
+def test_a_clone_takes_a_key(client):
+    made = client.send("/api/v1/jobs", JOB).json()
+    path = f"/api/v1/jobs/{made['id']}/clone"
+    first, again = (client.send(path, HTTP_IDEMPOTENCY_KEY="k") for _ in range(2))
+    assert first.json() == again.json()
+    assert Job.objects.count() == 2
+    problem(
+        client.send("/api/v1/jobs", JOB, HTTP_IDEMPOTENCY_KEY="k"), 422, "idempotency_key_reused"
+    )

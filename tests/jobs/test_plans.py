@@ -199,6 +199,15 @@ def test_cancelling_reads_what_it_cancels_by_index():
     assert_by_index(found, 100, "waiting", "ready", "tasks")
 
 
+def test_prioritising_reads_what_it_moves_by_index():
+    waiting = list(Waiting.objects.filter(score__lt=50).values_list("pk", flat=True))
+    ready = list(Ready.objects.filter(seq__lte=50 - 10_000).values_list("pk", flat=True))
+    ids = sorted(waiting + ready)
+    found = plan("prioritise", {"ids": ids, "scores": [7] * len(ids), "priority": 1})
+
+    assert_by_index(found, 100, "waiting", "ready", "tasks")
+
+
 def test_retrying_reads_what_it_retries_by_index():
     failed = list(Task.objects.filter(final_status="failed").values_list("pk", flat=True)[:100])
 

@@ -135,6 +135,18 @@ def retrying(ids: list[int]) -> Verb:
     return Verb(f"retry {ids}", lambda: queue.retry(ids), may)
 
 
+def prioritising(ids: list[int]) -> Verb:
+    """What has not started keeps its state, but that what is queued goes back to wait."""
+
+    def may(task: int, s: State, answer: list[int]) -> set[State]:
+        places = {"waiting": "waiting", "ready": "waiting", "deferred": "deferred"}
+        if task not in ids or s.place not in places:
+            return set() if task in answer else {s}
+        return {s._replace(place=places[s.place])} if task in answer else set()
+
+    return Verb(f"prioritise {ids}", lambda: queue.prioritise(ids, 7), may)
+
+
 def claiming(worker: Any, limit: int) -> Verb:
     def may(task: int, s: State, answer: list) -> set[State]:
         told = {claimed.task_id: claimed.fencing_token for claimed in answer}
@@ -198,7 +210,7 @@ CALLS = st.one_of(
     st.tuples(st.just("claim"), WORKERS, st.integers(1, 4)),
     st.tuples(st.just("report"), st.integers(0, 40), st.sampled_from(list(Outcome.values))),
     st.tuples(st.just("report"), st.integers(0, 5), st.sampled_from(list(Outcome.values))),
-    st.tuples(st.sampled_from(["cancel", "retry"]), PICKS),
+    st.tuples(st.sampled_from(["cancel", "retry", "prioritise"]), PICKS),
     st.tuples(st.sampled_from(["due", "settle", "recover", "expire"])),
     st.tuples(st.just("recover_boot"), WORKERS),
     st.tuples(st.just("heartbeat"), WORKERS, st.booleans()),
@@ -350,6 +362,8 @@ class Verbs(RuleBasedStateMachine):
                 return cancelling([ids[n % len(ids)] for n in picks] if ids else [])
             case "retry", picks:
                 return retrying([ids[n % len(ids)] for n in picks] if ids else [])
+            case "prioritise", picks:
+                return prioritising([ids[n % len(ids)] for n in picks] if ids else [])
             case ("recover",):
                 run = lambda: registry.recover_silent()[1]  # noqa: E731
                 return taking_back(name, run, "lost", self.lapsed, False)

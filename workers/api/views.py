@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -19,8 +19,7 @@ from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from dtsproject.openapi import refused
 from jobs import logs, queue
-from jobs.api.base import ApiViewSet
-from jobs.api.fields import StrictSerializer
+from jobs.api.base import ApiViewSet, S
 from jobs.authentication import access
 from jobs.models import Lease
 from workers import registry
@@ -40,8 +39,6 @@ from workers.api.serializers import (
     WorkerSerializer,
 )
 from workers.models import Worker
-
-S = TypeVar("S", bound=StrictSerializer)
 
 SUPERSEDED = refused(409, "worker_superseded: another boot holds the worker's name.")
 WRONG_STATE = refused(409, "wrong_state: the worker is not in a state that allows it.")
@@ -165,11 +162,6 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     def leave(self, request: Request, pk: int) -> Response:
         registry.leave(pk, self.from_boot(Boot).validated_data["boot_id"])
         return Response(status=204)
-
-    def checked(self, serializer_class: type[S]) -> S:
-        serializer = serializer_class(data=self.request.data)
-        serializer.is_valid(raise_exception=True)
-        return serializer
 
     def from_boot(self, serializer_class: type[S]) -> S:
         """The valid request of the boot that holds the worker's name. Raises Superseded."""

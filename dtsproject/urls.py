@@ -26,11 +26,13 @@ router.register("tasks", TaskViewSet)
 router.register("workers", WorkerViewSet)
 
 root = {name: f"{basename}-list" for name, _, basename in router.registry} | {"stats": "stats"}
+statistics = [
+    path("tasks/<int:pk>/why", WhyViewSet.as_view({"get": "retrieve"}), name="task-why"),
+    path("stats", StatsViewSet.as_view({"get": "retrieve"}), name="stats"),
+]
 v1: list[Any] = [
     path("", Root.as_view(api_root_dict=root)),
-    path("/tasks/<int:pk>/why", WhyViewSet.as_view({"get": "retrieve"}), name="task-why"),
-    path("/stats", StatsViewSet.as_view({"get": "retrieve"}), name="stats"),
-    path("/", include(router.urls)),
+    path("/", include([*statistics, *router.urls])),
 ]
 
 urlpatterns = [

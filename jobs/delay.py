@@ -41,14 +41,9 @@ class Delay:
             self._end(due_at)
 
     def _begin(self, limit: float, allowed: float) -> float:
-        give_up_at = time.monotonic() + limit
         with self._changed:
-            while len(self._due_at) >= MOST_AT_ONCE and not self._is_slow(limit):
-                left = min(give_up_at, *self._due_at) - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            if len(self._due_at) >= MOST_AT_ONCE or self._is_slow(limit):
+            self._changed.wait_for(lambda: self._is_free() or self._is_slow(limit), limit)
+            if not self._is_free() or self._is_slow(limit):
                 raise Overloaded(
                     f"The database takes longer to store a submit than the {limit:g} s that "
                     "DTS_MAX_DATABASE_DELAY_SECONDS allows; submit again later"
@@ -56,6 +51,9 @@ class Delay:
             due_at = time.monotonic() + allowed
             self._due_at.append(due_at)
         return due_at
+
+    def _is_free(self) -> bool:
+        return len(self._due_at) < MOST_AT_ONCE
 
     def _is_slow(self, limit: float) -> bool:
         now = time.monotonic()

@@ -127,7 +127,7 @@ def test_what_is_delivered_too_late_is_refused_and_dropped(dts):
     wait_until(lambda: dts.rows("SELECT FROM leases"))
     dts.cluster.stop()
     spool = dts.folder / "workers" / "w1.spool"
-    wait_until(spool.exists)
+    wait_until(lambda: spool.exists() and spool.stat().st_size)
     worker.kill()
     worker.wait()
     dts.cluster.start_child()

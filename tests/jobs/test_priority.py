@@ -1,14 +1,17 @@
 """What waits can be reordered; what has started cannot."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from django.db import connection, transaction
 
 from jobs import queue
 from jobs.models import AuditEvent, Deferred, Ready, Task, Waiting
 from jobs.states import Status
 from tests.api import Client, pointers, problem
-from tests.helpers import claim, promote, register, running, shell, submit
+from tests.helpers import claim, promote, register, running, shell, submit, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -109,3 +112,42 @@ def test_nothing_left_to_reorder(client):
         answer = client.send(f"/api/v1/{path}/prioritise", {"priority": 1})
         assert problem(answer, 409, "wrong_state")["state"] == "in_progress"
     assert not AuditEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_promoted_meanwhile_is_not_missed():
+    """The promotion has moved its row and not committed yet, when the new priority looks for it."""
+    register()
+    (task,) = submit("1")
+    moved, commit = threading.Event(), threading.Event()
+
+    def promoting():
+        with transaction.atomic():
+            promote()
+            moved.set()
+            commit.wait(20)
+        connection.close()
+
+    def prioritising():
+        found = queue.prioritise([task.pk], 5)
+        connection.close()
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(promoting)
+        assert moved.wait(20)
+        asked = pool.submit(prioritising)
+        try:
+            wait_until(lambda: blocked() or asked.done())
+        finally:
+            commit.set()
+        assert asked.result(20) == [task.pk]
+    task.refresh_from_db()
+    assert (task.status, task.priority) == (Status.PENDING, 5)
+    assert Waiting.objects.get(pk=task.pk).score == task.score
+
+
+def blocked() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+        return cursor.rowcount > 0

@@ -51,6 +51,10 @@ lint: $(VENV)/installed-dev ## Check style, types, settings and migrations
 	$(MANAGE) check
 	$(MANAGE) makemigrations --check --dry-run --settings tests.settings
 
+.PHONY: schema
+schema: $(VENV)/installed ## Write docs/openapi.json, the API's description, from the code
+	$(MANAGE) spectacular --validate --fail-on-warn --format openapi-json --file docs/openapi.json
+
 .PHONY: test
 test: lint ## All checks and all tests
 	$(BIN)/python -m pytest

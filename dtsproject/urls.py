@@ -26,14 +26,12 @@ router.register("tasks", TaskViewSet)
 router.register("workers", WorkerViewSet)
 
 root = {name: f"{basename}-list" for name, _, basename in router.registry} | {"stats": "stats"}
-statistics = [
+routes: list[Any] = [
     path("tasks/<int:pk>/why", WhyViewSet.as_view({"get": "retrieve"}), name="task-why"),
     path("stats", StatsViewSet.as_view({"get": "retrieve"}), name="stats"),
+    *router.urls,
 ]
-v1: list[Any] = [
-    path("", Root.as_view(api_root_dict=root)),
-    path("/", include([*statistics, *router.urls])),
-]
+v1: list[Any] = [path("", Root.as_view(api_root_dict=root)), path("/", include(routes))]
 
 urlpatterns = [
     path("admin/", admin.site.urls),

@@ -1,5 +1,6 @@
 """The base of DTS's commands: what is wrong is said in one line, with exit status 2."""
 
+import getpass
 import signal
 import sys
 from typing import Any
@@ -15,6 +16,14 @@ from dtsproject.postgresql.base import serve_as
 # Django's own checks load the URLconf and all that belongs to it, which no loop uses.
 LOOP_CHECKS = [checks.TAG]
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it
+
+
+def user_name() -> str:
+    """Who runs this; empty for an account without a name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 class Command(BaseCommand):

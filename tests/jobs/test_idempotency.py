@@ -112,6 +112,16 @@ def test_the_command_takes_a_key(capsys):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_job_of_many_batches_and_a_new_lane_takes_a_key(client, monkeypatch):
+    monkeypatch.setattr("jobs.submission.BATCH", 1)
+    body = {"name": "a", "tasks": [{**JOB["tasks"][0], "requires": ["gpu"]}] * 3}
+    first, again = send(client, "k1", body), send(client, "k1", body)
+    assert (first.status_code, first.json()) == (201, again.json())
+    assert first.json() == client.get(first["Location"]).json()
+    assert (Job.objects.count(), Task.objects.count()) == (1, 3)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_all_at_once_make_one_job(client):
     """Whoever comes while the first is under way is told so, and finds its answer later."""
     callers, answers = 6, []

@@ -47,6 +47,15 @@ def test_an_owner_and_a_worker(capsys):
     assert not Token.objects.exists()
 
 
+def test_an_account_without_a_name_may_make_one(monkeypatch):
+    """As in a container whose user id stands in no passwd."""
+    monkeypatch.setattr("os.getuid", lambda: 987_654)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    call_command("token", "create", "ci")
+    assert AuditEvent.objects.get().actor == ""
+
+
 def test_revoke(capsys):
     token, text = Token.issue("ci", ["read"])
     call_command("token", "revoke", token.prefix)

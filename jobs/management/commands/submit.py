@@ -1,4 +1,3 @@
-import getpass
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dtsproject import parsers, problems
 from dtsproject.command import Command as BaseCommand
+from dtsproject.command import user_name
 from dtsproject.show import duration
 from jobs import intake
 from jobs.api.serializers import job_spec
@@ -132,11 +132,3 @@ def took(task: Task) -> str:
 
 def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def user_name() -> str:
-    """Who runs this; empty for an account without a name, as in a container."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

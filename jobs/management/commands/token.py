@@ -1,4 +1,3 @@
-import getpass
 import re
 from datetime import timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from dtsproject.command import Command as BaseCommand
+from dtsproject.command import user_name
 from jobs import audit
 from jobs.api.fields import LABEL
 from jobs.models import Token
@@ -92,7 +92,7 @@ class Command(BaseCommand):
         self.stderr.write(f"Revoked {token}")
 
     def record(self, action: str, token: Token) -> None:
-        audit.record(getpass.getuser(), action, [f"token {token.pk}"], "manage.py token")
+        audit.record(user_name(), action, [f"token {token.pk}"], "manage.py token")
 
 
 def check(name: str, scopes: list[str], expires_days: float | None, worker: str | None) -> None:

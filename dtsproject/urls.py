@@ -9,6 +9,7 @@ from rest_framework.routers import APIRootView, SimpleRouter
 from dtsproject import health, problems
 from dtsproject.docs import Docs
 from jobs.api.base import check_parameters
+from jobs.api.queues import QueueViewSet
 from jobs.api.views import JobViewSet, TaskViewSet
 from scheduling.api.views import StatsViewSet, WhyViewSet
 from workers.api.views import WorkerViewSet
@@ -23,6 +24,7 @@ class Root(APIRootView):
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("jobs", JobViewSet)
 router.register("tasks", TaskViewSet)
+router.register("queues", QueueViewSet)
 router.register("workers", WorkerViewSet)
 
 root = {name: f"{basename}-list" for name, _, basename in router.registry} | {"stats": "stats"}

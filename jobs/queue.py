@@ -21,6 +21,7 @@ from dtsproject.errors import Refusal
 from jobs import statements
 from jobs.marks import Marks
 from jobs.models import Attempt, Job, Lease, Task
+from jobs.pausing import pause, resume
 from jobs.priority import prioritise
 from jobs.promotion import HEAD, promote, recall
 from jobs.specs import Claimed, Ending
@@ -39,6 +40,7 @@ __all__ = [
     "cancel_job",
     "claim",
     "expire",
+    "pause",
     "prioritise",
     "promote",
     "recall",
@@ -47,6 +49,7 @@ __all__ = [
     "release_unheld",
     "report",
     "report_and_claim",
+    "resume",
     "retry",
     "settle",
     "submit",

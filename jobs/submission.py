@@ -9,7 +9,7 @@ from dtsproject import wakeups
 from dtsproject.conf import conf, load
 from dtsproject.errors import Refusal
 from jobs import statements
-from jobs.models import Job, Lane
+from jobs.models import Job, Lane, Queue
 from jobs.specs import Candidate, JobSpec, TaskSpec
 
 MAX_LANES = 200
@@ -68,6 +68,7 @@ def _make_lanes(queue: str, missing: Sequence[tuple[str, ...]]) -> None:
             f"There may be {MAX_LANES} combinations of queue and requirements; use one that "
             f"exists instead of {queue} {' '.join(missing[0])}"
         )
+    Queue.objects.get_or_create(name=queue)
     for requires in missing:
         Lane.objects.get_or_create(queue=queue, requires=list(requires))
 

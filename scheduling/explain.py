@@ -22,7 +22,9 @@ def why(task: Task) -> str:
         what = "It is tried again at" if task.attempt else "It is not due before"
         return f"{what} {stamp(due_at)}."
     parameters = {"task_id": task.pk, "lane_id": task.lane_id, "limit": CAP + 1}
-    ((waiting, ready),) = statements.rows("ahead", parameters)
+    ((waiting, ready, paused),) = statements.rows("ahead", parameters)
+    if paused:
+        return f"Its queue, {task.queue}, is paused."
     if task.status == Status.QUEUED:
         return f"{_before(Count(ready))}; the next slot that is free takes it."
     return _lane_reason(task) or f"{_before(Count(waiting + ready))} in its lane, {task.lane}."

@@ -45,7 +45,7 @@ class Figures:
 
     @property
     def unserved(self) -> list[Queueing]:
-        return [entry for entry in self.lanes if not entry.slots]
+        return [entry for entry in self.lanes if not entry.slots and not entry.paused]
 
     @property
     def stuck(self) -> bool:

@@ -16,12 +16,14 @@ STUCK_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Queueing:
-    """A lane in which tasks wait; `slots` are those of the live workers that serve it."""
+    """A lane in which tasks wait; `slots` are those of the live workers that serve it,
+    none while its queue is paused."""
 
     lane: Lane
     waiting: Count
     slots: int
     stuck: bool
+    paused: bool
 
 
 def overdue() -> bool:
@@ -34,10 +36,18 @@ def queueing() -> list[Queueing]:
     """Every lane in which tasks wait."""
     served = {lane.id: (lane.slots, lane.ready) for lane in look({}, {})}
     heads = statements.rows("heads", {"limit": CAP + 1})
-    lanes = Lane.objects.in_bulk([lane for lane, _, _ in heads])
+    lanes = Lane.objects.in_bulk([lane for lane, *_ in heads])
     found = []
-    for lane, waiting, seconds in heads:
+    for lane, waiting, seconds, paused in heads:
         slots, ready = served.get(lane, (0, 0))
         stuck = bool(slots) and ready == 0 and seconds > STUCK_SECONDS
-        found.append(Queueing(lane=lanes[lane], waiting=Count(waiting), slots=slots, stuck=stuck))
+        found.append(
+            Queueing(
+                lane=lanes[lane],
+                waiting=Count(waiting),
+                slots=slots,
+                stuck=stuck,
+                paused=paused,
+            )
+        )
     return found

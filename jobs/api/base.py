@@ -83,7 +83,8 @@ class ApiViewSet(GenericViewSet):
             StrictSerializer(data=request.data).is_valid(raise_exception=True)
 
     def get_object(self) -> Any:
-        found = self.get_queryset().filter(pk=self.kwargs["pk"]).first()
+        given = self.kwargs[self.lookup_field]
+        found = self.get_queryset().filter(**{self.lookup_field: given}).first()
         if found is None:
             raise Http404
         return found

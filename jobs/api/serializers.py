@@ -14,7 +14,7 @@ from rest_framework import serializers
 from dtsproject.conf import conf
 from dtsproject.errors import InvalidQuery
 from jobs.api.fields import NAME_OF_QUEUE, Instant, Integer, Label, Number, StrictSerializer, Text
-from jobs.models import Attempt, Job, Task
+from jobs.models import Attempt, Job, Queue, Task
 from jobs.specs import JobSpec, TaskSpec
 from jobs.states import Kind, Status
 
@@ -209,6 +209,13 @@ class JobDetailSerializer(JobSerializer):
 
     class Meta(JobSerializer.Meta):
         fields = [*JobSerializer.Meta.fields, "counts"]
+        read_only_fields = fields
+
+
+class QueueSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Queue
+        fields = ["id", "name", "paused_at"]
         read_only_fields = fields
 
 

@@ -2,7 +2,7 @@
 
 from jobs.models.access import AuditEvent, Token
 from jobs.models.history import Attempt, LogChunk
-from jobs.models.job import IdempotencyKey, Job
+from jobs.models.job import IdempotencyKey, Job, Queue
 from jobs.models.narrow import Deferred, Lane, Lease, Ready, Waiting
 from jobs.models.task import Task
 
@@ -15,6 +15,7 @@ __all__ = [
     "Lane",
     "Lease",
     "LogChunk",
+    "Queue",
     "Ready",
     "Task",
     "Token",

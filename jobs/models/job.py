@@ -29,6 +29,19 @@ class Job(models.Model):
         return f"{self.name} #{self.pk}"
 
 
+class Queue(models.Model):
+    """A name that jobs are submitted to and workers serve; made with its first lane."""
+
+    name = models.CharField(max_length=40, unique=True)
+    paused_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "queues"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class IdempotencyKey(models.Model):
     """The job that a submit with this key made, committed with it; pruned after a day or so."""
 

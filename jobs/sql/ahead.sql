@@ -1,4 +1,5 @@
--- How many tasks come before this one in its lane, counted up to limit: waiting, and ready.
+-- How many tasks come before this one in its lane, counted up to limit: waiting, and ready; and
+-- whether their queue is paused.
 SELECT
     (SELECT count(*) FROM (
         SELECT FROM waiting JOIN waiting this ON this.task_id = %(task_id)s
@@ -10,4 +11,7 @@ SELECT
         SELECT FROM ready WHERE ready.lane_id = %(lane_id)s
             AND seq < coalesce(
                 (SELECT seq FROM ready WHERE task_id = %(task_id)s), 9223372036854775807)
-        LIMIT %(limit)s) found)
+        LIMIT %(limit)s) found),
+    EXISTS (
+        SELECT FROM lanes JOIN queues ON queues.name = lanes.queue
+        WHERE lanes.id = %(lane_id)s AND paused_at IS NOT NULL)

@@ -10,6 +10,7 @@ WITH served AS MATERIALIZED (
         ON mark.lane_id = lane.id
     WHERE worker.id = %(worker_id)s
         AND worker.boot_id = %(boot_id)s AND worker.state = 'online'
+        AND NOT EXISTS (SELECT FROM queues WHERE name = lane.queue AND paused_at IS NOT NULL)
 ), picked AS MATERIALIZED (
     SELECT head.* FROM served CROSS JOIN LATERAL (
         SELECT ctid, task_id, score, job_id, seq FROM ready

@@ -1,10 +1,11 @@
 -- Lanes in which tasks wait: how many (counted up to limit), and for how long, in seconds, the
--- one that comes next has been there.
+-- one that comes next has been there; and whether their queue is paused.
 SELECT
     lane.id,
     (SELECT count(*) FROM (
         SELECT FROM waiting WHERE waiting.lane_id = lane.id LIMIT %(limit)s) found),
-    extract(epoch FROM now() - greatest(task.updated_at, task.run_after))::float8
+    extract(epoch FROM now() - greatest(task.updated_at, task.run_after))::float8,
+    EXISTS (SELECT FROM queues WHERE name = lane.queue AND paused_at IS NOT NULL)
 FROM lanes lane
 CROSS JOIN LATERAL (
     SELECT task_id FROM waiting WHERE waiting.lane_id = lane.id

@@ -1,6 +1,6 @@
--- For each lane that a live worker serves: how many slots serve it, how many tasks stand ready in
--- it and from which dispatch sequence on, the score of the last of them, and that of the head of
--- what waits. Reads both indexes from the marks on.
+-- For each lane that a live worker serves, of queues that are not paused: how many slots serve it,
+-- how many tasks stand ready in it and from which dispatch sequence on, the score of the last of
+-- them, and that of the head of what waits. Reads both indexes from the marks on.
 SELECT
     lane.id,
     lane.slots,
@@ -34,6 +34,7 @@ FROM (
     ) AS mark (lane_id, seq, score, job_id, task_id) ON mark.lane_id = lanes.id
     WHERE worker.state = 'online'
         AND worker.last_heartbeat > statement_timestamp() - make_interval(secs => %(lease_seconds)s)
+        AND NOT EXISTS (SELECT FROM queues WHERE name = lanes.queue AND paused_at IS NOT NULL)
     GROUP BY lanes.id
 ) lane
 CROSS JOIN dispatch_sequence dispatch

@@ -28,6 +28,7 @@ class LaneSerializer(serializers.Serializer):
     requires = serializers.ListField(child=serializers.CharField())
     waiting = serializers.IntegerField(help_text=UP_TO)
     slots = serializers.IntegerField(help_text="Of the live workers that serve it.")
+    paused = serializers.BooleanField(help_text="Its queue is.")
     stuck = serializers.BooleanField(help_text="Work waits, slots are free, none is promoted.")
 
 
@@ -83,6 +84,7 @@ def lane(entry: Queueing) -> dict[str, Any]:
         "requires": entry.lane.requires,
         "waiting": capped(entry.waiting),
         "slots": entry.slots,
+        "paused": entry.paused,
         "stuck": entry.stuck,
     }
 

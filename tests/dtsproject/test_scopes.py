@@ -38,6 +38,10 @@ SCOPE_OF = {
     "POST /api/v1/tasks/<int:pk>/retry": "operate",
     "POST /api/v1/tasks/<int:pk>/prioritise": "operate",
     "GET /api/v1/tasks/<int:pk>/why": "read",
+    "GET /api/v1/queues": "read",
+    "GET /api/v1/queues/<str:name>": "read",
+    "POST /api/v1/queues/<str:name>/pause": "operate",
+    "POST /api/v1/queues/<str:name>/resume": "operate",
     "GET /api/v1/workers": "read",
     "POST /api/v1/workers": "work",
     "GET /api/v1/workers/<int:pk>": "read",
@@ -88,6 +92,7 @@ def call(client, route):
     pk = {"jobs": task.job_id, "tasks": task.pk, "workers": register(f"w{uuid.uuid4()}").pk}
     for kind, number in pk.items():
         path = path.replace(f"{kind}/<int:pk>", f"{kind}/{number}")
+    path = path.replace("<str:name>", task.queue)
     return client.generic(method, path, b"", content_type="application/json")
 
 

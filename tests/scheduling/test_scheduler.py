@@ -114,6 +114,8 @@ def test_while_another_scheduler_promotes_this_one_skips():
             cursor.execute("SELECT pg_advisory_lock(%s, %s)", PROMOTION_LOCK)
             locked.set()
             release.wait(10)
+            # Closing alone does not wait for the server to let it go.
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", PROMOTION_LOCK)
         connections.close_all()
 
     thread = threading.Thread(target=other_scheduler)

@@ -20,14 +20,15 @@ def promote(
 
     `marks` are keys (score, job id, task id) after which to look. What is `overtaken` (see
     `recall`) makes that much more room first, and stands behind what overtook it; if it is queued
-    again at once, its state never changed. Returns, for each lane in which any were promoted, how
-    many and the key of the last.
+    again at once, as all is but one for each that overtook, its state never changed. Returns, for
+    each lane in which any were promoted, how many and the key of the last.
     """
     if not overtaken:
         return _promote(rooms, batch, marks or {})
     with transaction.atomic(savepoint=False):
         recalled = _recall(overtaken)
-        rooms = {lane: room + len(recalled.get(lane, ())) for lane, room in rooms.items()}
+        # Not below 0: another scheduler with a wider window would promote again what goes out.
+        rooms = {lane: max(0, room) + len(recalled.get(lane, ())) for lane, room in rooms.items()}
         marks = {lane: mark for lane, mark in (marks or {}).items() if lane not in recalled}
         found = _promote(rooms, batch, marks)
         _put_back(recalled)

@@ -168,6 +168,19 @@ def test_what_is_overtaken_within_the_window_keeps_its_state():
         assert (status_of(pk), narrow_tables_of(pk)) == (Status.PENDING, ["Waiting"])
 
 
+def test_each_that_overtakes_pushes_out_one():
+    """However narrow the window is meanwhile, or seems to this scheduler: claims narrow it."""
+    lane = submit(*["low"] * 10)[0].lane_id
+    queue.promote({lane: 10}, batch=10)
+    (urgent,) = submit(shell("urgent", priority=50))
+
+    queue.promote({lane: -6}, batch=10, overtaken={lane: (urgent.score, 0)})
+
+    assert len(queued()) == 10
+    assert next(iter(queued())) == urgent.pk
+    assert Task.objects.filter(status=Status.PENDING).count() == 1
+
+
 def queued() -> dict[int, str]:
     """The version of each queued task's wide row, in the order in which they will be claimed."""
     with connection.cursor() as cursor:

@@ -4,8 +4,8 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from dtsproject import wakeups
-from jobs import statements
 from jobs.models import Lane, Queue
+from jobs.promotion import recall
 
 FIRST = -(2**63)  # below every score and dispatch sequence
 
@@ -19,9 +19,8 @@ def pause(name: str) -> bool:
     with transaction.atomic():
         if not Queue.objects.filter(name=name, paused_at=None).update(paused_at=Now()):
             return False
-        lanes = list(Lane.objects.filter(queue=name).values_list("pk", flat=True))
-        firsts = [FIRST] * len(lanes)
-        statements.rows("recall", {"lanes": lanes, "scores": firsts, "seqs": firsts})
+        lanes = Lane.objects.filter(queue=name).values_list("pk", flat=True)
+        recall(dict.fromkeys(lanes, (FIRST, FIRST)))
     return True
 
 

@@ -54,17 +54,17 @@ class Command(BaseCommand):
         user, given = user_name(), options["idempotency_key"]
         key = None if given is None else intake.Key.of(given, f"command {user}", described)
         job, _ = intake.take_in(spec, submitted_by=user, key=key)
-        self.stdout.write(str(job.pk))
-        if options["wait"]:
-            self.wait(job, len(spec.tasks))
-
-    def wait(self, job: Job, total: int) -> None:
         try:
-            show_progress(job, total)
+            self.stdout.write(str(job.pk))
+            if options["wait"]:
+                self.wait(job, len(spec.tasks))
         except KeyboardInterrupt:
             where = f"http://{settings.ORCH_HOST}:{settings.ORCH_PORT}/api/v1/jobs/{job.pk}/tasks"
             self.stderr.write(f"job {job.pk} goes on without you; look again: curl {where}")
             raise
+
+    def wait(self, job: Job, total: int) -> None:
+        show_progress(job, total)
         done = Task.objects.filter(job=job, final_status=Status.DONE).count()
         self.show_ends(job, total, done)
         if done < total:

@@ -87,6 +87,15 @@ def test_refuses_a_file_that_is_no_job(submit, text):
     assert not Job.objects.exists()
 
 
+@pytest.fixture
+def _interruptible():
+    """A shell has what it starts in the background ignore SIGINT, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_ends_the_watching_alone(fleet):
     process = fleet.start("submit", "sleep 1000", "--wait")
     wait_until(lambda: any(line.isdigit() for line in fleet.logs().splitlines()))

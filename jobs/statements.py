@@ -1,11 +1,13 @@
 """The hand-written SQL in jobs/sql/, one statement a file.
 
-Each is prepared once a connection and planned once, whatever its parameters (plan_cache_mode in
-settings): planning costs more than running it. So the plan must suit any number of rows. Where
-one step hands rows to the next, ARRAY(...) hides their number from the planner, which then
-expects few and looks each up by index, instead of joining the whole backlog for a guess.
+Each is prepared once a connection and planned once a second, whatever its parameters
+(plan_cache_mode in settings): planning costs more than running it. So the plan must suit any
+number of rows. Where one step hands rows to the next, ARRAY(...) hides their number from the
+planner, which then expects few and looks each up by index, instead of joining the whole backlog for
+a guess.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +16,10 @@ from typing import Any
 
 import psycopg
 from django.db import connection
+
+# A plan made while a narrow table was empty reads all of that table for each row of a batch, and
+# PostgreSQL keeps it until the next VACUUM or ANALYZE. Planning all of them takes some 5 ms.
+PLAN_SECONDS = 1.0
 
 
 @cache
@@ -40,10 +46,19 @@ def execute(name: str, parameters: Mapping[str, Any]) -> psycopg.Cursor:
     if connection.queries_logged:  # Django's tests and its debugging count these, too
         connection.queries_log.append({"sql": name, "time": ""})
     with connection.wrap_database_errors:
+        _plan_anew(connection.connection)
         # Not Django's cursor: that one puts the parameters into the text, which cannot be prepared.
         return psycopg.Cursor(connection.connection).execute(
             text(name), parameters, prepare=True, binary=True
         )
+
+
+def _plan_anew(made: Any) -> None:
+    """Has the connection forget plans that are older than PLAN_SECONDS."""
+    now = time.monotonic()
+    if now - made.planned_at > PLAN_SECONDS:
+        made.execute("DISCARD PLANS")
+        made.planned_at = now
 
 
 @contextmanager

@@ -51,6 +51,7 @@ def patient(times: float) -> Iterator[None]:
 
 class Connection(psycopg.Connection):
     limit_seconds: float | None = None
+    planned_at = float("-inf")  # see jobs/statements.py
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         if timeout is not None or self.limit_seconds is None:

@@ -19,7 +19,7 @@ from scheduling.lanes import Queueing, overdue, queueing
 from workers.models import State, Worker
 from workers.presence import with_condition
 
-RECENT_ATTEMPTS = 20_000
+RECENT_ATTEMPTS = 5_000
 RECENT_FAILURES = 1_000
 RATE_SPAN = timedelta(minutes=5)
 FAILURE_SPAN = timedelta(hours=1)

@@ -21,7 +21,7 @@ from jobs.models import Token  # noqa: E402 - needs django.setup() first
 from scheduling import figures  # noqa: E402 - needs django.setup() first
 
 TIMES = 5
-A_JOB = 1_000
+A_JOB = 100
 FILL = [
     "INSERT INTO lanes (queue, requires) VALUES ('default', '{}')",
     """INSERT INTO workers (name, boot_id, machine_id, slots, state, capabilities, queues, version,

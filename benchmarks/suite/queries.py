@@ -11,7 +11,7 @@ from benchmarks.tables import Section, Table, middle, percent_less
 FEW, MANY, QUICK_MANY = 10_000, 1_000_000, 100_000
 METHOD = (
     "DTS's own API and admin, asked in process (no HTTP server), {few:,} against {many:,} tasks: "
-    "1,000 a job, of 100 tasks 95 done, 3 failed, 1 cancelled, 1 pending; an attempt for each that "
+    "100 a job, of these 95 done, 3 failed, 1 cancelled, 1 pending; an attempt for each that "
     "ended. Each request is made once uncounted, then five times: the median, and of it the time "
     "in SQL. All of it inside a transaction, in which then every index but the primary keys is "
     "dropped from tasks, jobs, attempts and the narrow tables, the same requests are made again, "

@@ -10,24 +10,12 @@
 -- answer and nothing of it changes.
 -- Backoff: base * 2^retries up to a ceiling, half of it random ("equal jitter", AWS Architecture
 -- Blog, Exponential Backoff And Jitter).
-WITH held AS (
-    DELETE FROM leases USING (
-        SELECT id, token, coalesce(outcome, 'done') AS outcome, exit_code, signal, cpu_seconds,
-            peak_memory_bytes, coalesce(error, '') AS error, coalesce(result, '') AS result,
-            coalesce(output, '') AS output
-        FROM unnest(
-            %(task_id)b::bigint[], %(fencing_token)b::bigint[], %(outcome)b::text[],
-            %(exit_code)b::int[], %(signal)b::smallint[], %(cpu_seconds)b::float8[],
-            %(peak_memory_bytes)b::bigint[],
-            %(error)b::text[], %(result)b::text[], %(output)b::text[]
-        ) AS sent (
-            id, token, outcome, exit_code, signal, cpu_seconds, peak_memory_bytes,
-            error, result, output
-        )
-    ) report
-    WHERE leases.task_id = report.id AND leases.fencing_token = report.token
-        AND (%(worker_id)s::bigint IS NULL OR leases.worker_id = %(worker_id)s)
-    RETURNING leases.*, report.*, CASE
+-- LATERAL has each lease looked up by its key, whatever the planner believes of the table: where it
+-- takes it for empty (its rows live for moments, and VACUUM counts none) a plain join reads all of
+-- it, dead rows too, and compares each with each report. The delete goes by key and not by ctid: a
+-- cancel may have moved the row since this statement's snapshot.
+WITH held AS MATERIALIZED (
+    SELECT leases.*, report.*, CASE
         WHEN report.outcome = 'done' THEN 'done'
         WHEN leases.cancel_requested_at IS NOT NULL THEN 'cancelled'
         WHEN report.outcome IN ('released', 'cancelled') THEN 'queued'
@@ -42,6 +30,27 @@ WITH held AS (
         WHEN leases.retry_count < leases.max_retries THEN 'pending'
         ELSE 'failed'
     END AS status
+    FROM (
+        SELECT id, token, coalesce(outcome, 'done') AS outcome, exit_code, signal, cpu_seconds,
+            peak_memory_bytes, coalesce(error, '') AS error, coalesce(result, '') AS result,
+            coalesce(output, '') AS output
+        FROM unnest(
+            %(task_id)b::bigint[], %(fencing_token)b::bigint[], %(outcome)b::text[],
+            %(exit_code)b::int[], %(signal)b::smallint[], %(cpu_seconds)b::float8[],
+            %(peak_memory_bytes)b::bigint[],
+            %(error)b::text[], %(result)b::text[], %(output)b::text[]
+        ) AS sent (
+            id, token, outcome, exit_code, signal, cpu_seconds, peak_memory_bytes,
+            error, result, output
+        )
+    ) report CROSS JOIN LATERAL (
+        SELECT * FROM leases
+        WHERE task_id = report.id AND fencing_token = report.token
+            AND (%(worker_id)s::bigint IS NULL OR worker_id = %(worker_id)s)
+        FOR UPDATE
+    ) leases
+), ended AS (
+    DELETE FROM leases WHERE task_id = ANY (ARRAY(SELECT task_id FROM held))
 ), moved AS (
     UPDATE tasks SET
         status = held.status,

@@ -1,5 +1,6 @@
-"""A plan made while the queue was empty does not outlive a second."""
+"""A plan made while a table was empty must not read all of it once it is full."""
 
+import math
 import time
 
 import pytest
@@ -8,25 +9,50 @@ from django.db import connection, transaction
 from jobs import queue, statements
 from jobs.specs import Ending
 
-RUNNING = 2_000
-FILL = """
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROWS = 2_000
+LEASES = """
 INSERT INTO leases (task_id, worker_id, fencing_token, retry_count, max_retries, loss_count,
     lane_id, seq, score, job_id)
     SELECT n, 1, 1, 0, 0, 0, 1, n, n, 1 FROM generate_series(1, %s) n
 """
-READ = "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'leases'"
+TASKS = """
+INSERT INTO tasks (id, job_id, name, queue, kind, payload, priority, requires, max_retries, lane_id,
+    score, status, generation, attempt, fencing_token, retry_count, loss_count, result_text,
+    assigned_worker_id, started_at)
+    SELECT n, 1, '', 'default', 'shell', '{}', 0, '{}', 0, 1, 0, 'in_progress', 1, 1, 1, 0, 0, '',
+        1, now()
+    FROM generate_series(1, %s) n
+"""
+READ = "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = %s"
 
 
-@pytest.mark.django_db(transaction=True)
-def test_what_was_planned_on_an_empty_table_is_planned_anew_when_it_is_full():
+@pytest.fixture
+def filled():
+    """Has the statement that ends attempts planned on empty tables, which then are full."""
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE leases")
-        queue.report([Ending(1, 1)])  # planned now, and leases has not one page
-        cursor.execute(FILL, [RUNNING])
-        time.sleep(statements.PLAN_SECONDS)
-        with transaction.atomic():
-            queue.report([Ending(1, 1)])
-            cursor.execute(READ)
-            (read,) = cursor.fetchone()
+        cursor.execute("VACUUM ANALYZE leases, tasks")
+        queue.report([Ending(1, 1)])
+        cursor.execute(LEASES, [ROWS])
+        cursor.execute(TASKS, [ROWS])
 
-    assert 0 < read < 10
+
+def read_to_end_one(table: str) -> int:
+    """How many rows of the table it read."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert queue.report([Ending(1, 1)]) == {1: "done"}
+        cursor.execute(READ, [table])
+        return cursor.fetchone()[0]
+
+
+def test_an_end_finds_its_lease_by_key_whatever_was_planned(monkeypatch, filled):
+    monkeypatch.setattr(statements, "PLAN_SECONDS", math.inf)
+
+    assert 0 < read_to_end_one("leases") < 10
+
+
+def test_what_was_planned_on_an_empty_table_is_planned_anew(filled):
+    time.sleep(statements.PLAN_SECONDS)
+
+    assert 0 < read_to_end_one("tasks") < 10

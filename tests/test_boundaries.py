@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,11 @@ def test_the_agent_has_never_heard_of_a_table():
         found = imports(ROOT / "workers" / f"{name}.py")
         assert not any(within(module, "django.db") for module in found), name
         assert not any(within(module, "jobs.models") for module in found), name
+
+
+def test_the_client_is_one_file_of_the_standard_library():
+    (path,) = (ROOT / "dts_client").glob("**/*.py")
+    assert {name.partition(".")[0] for name in imports(path)} <= sys.stdlib_module_names
 
 
 def test_the_queue_alone_writes_the_state_of_tasks():

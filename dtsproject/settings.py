@@ -219,6 +219,9 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
 }
 
+# What `submit --server` shows the server, unless it is given a file.
+TOKEN = env.str("DTS_TOKEN", default="")
+
 # Loops touch this file each round, for a probe that looks at its age.
 LIVENESS_FILE = env.str("DTS_LIVENESS_FILE", default="")
 

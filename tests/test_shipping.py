@@ -229,7 +229,7 @@ def test_image_takes_code_and_nothing_else():
     kept = {line[1:].rstrip("/") for line in text(".dockerignore").splitlines() if line[0] == "!"}
     assert "*" in text(".dockerignore").splitlines()
     assert kept == {"manage.py", "gunicorn.conf.py", "requirements.txt", "templates"} | {
-        "dtsproject", "jobs", "workers", "scheduling"
+        "dts_client", "dtsproject", "jobs", "workers", "scheduling"
     }  # fmt: skip
 
 

@@ -9,19 +9,19 @@ from rest_framework.exceptions import APIException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dts_client import ApiError, Client, Unreachable
 from dtsproject import parsers, problems
 from dtsproject.command import Command as BaseCommand
 from dtsproject.command import user_name
 from dtsproject.show import duration
-from jobs import intake
-from jobs.api.serializers import job_spec
-from jobs.follow import follow
-from jobs.models import Job, Task
+from jobs.doors import DatabaseDoor, Door, ServerDoor
 from jobs.states import Status
 
 SHOWN_TASKS = 20
 TASK_OPTIONS = ("priority", "requires", "timeout_seconds", "max_retries")
 JOB_OPTIONS = ("name", "queue")
+# A person waits for the answer.
+PATIENCE_SECONDS = 5
 
 
 class Command(BaseCommand):
@@ -42,44 +42,61 @@ class Command(BaseCommand):
         parser.add_argument(
             "--wait", action="store_true", help="follow it; exit 0 only if all tasks are done"
         )
+        parser.add_argument("--server", metavar="URL", help="submit there, without a database")
+        parser.add_argument(
+            "--token-file", metavar="FILE", help="holds the token for it; default: DTS_TOKEN"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            described = description(options)
-            spec = job_spec(described)
+            door = self.door(options)
+            job_id, total = door.submit(description(options), options["idempotency_key"])
+            try:
+                self.stdout.write(str(job_id))
+                self.stdout.flush()
+                if options["wait"]:
+                    self.wait(door, job_id, total)
+            except KeyboardInterrupt:
+                again = f"look again: curl {door.where(job_id)}"
+                self.stderr.write(f"job {job_id} goes on without you; {again}")
+                raise
         except APIException as error:
             found = problems.faults(error.detail, "#")
-            lines = [f"{fault['pointer']}: {fault['detail']}" for fault in found]
+            raise CommandError("\n".join(map(fault_line, found)), returncode=2) from error
+        except ApiError as error:
+            lines = map(fault_line, error.errors) if error.errors else [error.detail or str(error)]
             raise CommandError("\n".join(lines), returncode=2) from error
-        user, given = user_name(), options["idempotency_key"]
-        key = None if given is None else intake.Key.of(given, f"command {user}", described)
-        job, _ = intake.take_in(spec, submitted_by=user, key=key)
-        try:
-            self.stdout.write(str(job.pk))
-            if options["wait"]:
-                self.wait(job, len(spec.tasks))
-        except KeyboardInterrupt:
-            where = f"http://{settings.ORCH_HOST}:{settings.ORCH_PORT}/api/v1/jobs/{job.pk}/tasks"
-            self.stderr.write(f"job {job.pk} goes on without you; look again: curl {where}")
-            raise
+        except Unreachable as error:
+            raise CommandError(f"cannot reach the server: {error}", returncode=2) from error
 
-    def wait(self, job: Job, total: int) -> None:
-        show_progress(job, total)
-        done = Task.objects.filter(job=job, final_status=Status.DONE).count()
-        self.show_ends(job, total, done)
+    def door(self, options: dict[str, Any]) -> Door:
+        if options["server"] is None:
+            if options["token_file"] is not None:
+                raise CommandError("--token-file goes with --server", returncode=2)
+            return DatabaseDoor(user_name())
+        token = settings.TOKEN
+        if options["token_file"] is not None:
+            token = read(options["token_file"]).decode(errors="replace").strip()
+        try:
+            return ServerDoor(Client(options["server"], token, patience=PATIENCE_SECONDS))
+        except ValueError as error:
+            raise CommandError(str(error), returncode=2) from error
+
+    def wait(self, door: Door, job_id: int, total: int) -> None:
+        done = show_progress(door, job_id, total)
+        self.show_ends(door, job_id, total, done)
         if done < total:
             raise CommandError(f"{total - done} of {total} tasks did not end well", returncode=1)
 
-    def show_ends(self, job: Job, total: int, done: int) -> None:
+    def show_ends(self, door: Door, job_id: int, total: int, done: int) -> None:
         """Every task of a small job, with its output; of a large one those that are not done."""
-        tasks = Task.objects.filter(job=job).order_by("pk")
-        if total > SHOWN_TASKS:
+        many = total > SHOWN_TASKS
+        if many:
             self.stdout.write(f"{done} of {total} tasks are done")
-            tasks = tasks.exclude(final_status=Status.DONE)
-        for task in tasks[:SHOWN_TASKS]:
-            self.stdout.write(f"-- {task.status} in {took(task)}: {task}")
-            if task.result_text:
-                self.stdout.write(task.result_text)
+        for end in door.ends(job_id, not_done=many, limit=SHOWN_TASKS):
+            self.stdout.write(f"-- {end.status} in {duration(end.seconds)}: {end.title}")
+            if end.output:
+                self.stdout.write(end.output)
 
 
 def description(options: dict[str, Any]) -> object:
@@ -95,39 +112,46 @@ def description(options: dict[str, Any]) -> object:
         return {"name": options["cmd"][:200], **given, "tasks": [task]}
     if given:
         raise CommandError(f"say {', '.join(given)} in the file", returncode=2)
+    return parsers.loads(read(options["file"]))
+
+
+def read(name: str) -> bytes:
+    """A file's content; of `-`, standard input. Raises CommandError."""
     try:
-        if options["file"] == "-":
-            return parsers.loads(sys.stdin.buffer.read())
-        return parsers.loads(Path(options["file"]).read_bytes())
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
-        raise CommandError(f"{options['file']}: {error.strerror}", returncode=2) from error
+        raise CommandError(f"{name}: {error.strerror}", returncode=2) from error
 
 
-def show_progress(job: Job, total: int) -> None:
-    """A bar on standard error, if that is a terminal, until every task has ended."""
+def show_progress(door: Door, job_id: int, total: int) -> int:
+    """A bar on standard error, if that is a terminal, until every task has ended.
+
+    Returns how many are done.
+    """
     console = Console(stderr=True)
     columns: Iterable[Any] = (
-        TextColumn(f"job {job.pk}"),
+        TextColumn(f"job {job_id}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
     )
+    done = 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         shown = bar.add_task("", total=total)
-        for progress in follow(job.pk):
-            if progress is None:
-                bar.update(shown, description="[red]the database does not answer")
+        for counts in door.follow(job_id):
+            if counts is None:
+                bar.update(shown, description="[red]nobody answers")
                 continue
-            failed = progress[Status.FAILED].value + progress[Status.CANCELLED].value
-            words = f"{progress[Status.IN_PROGRESS].value} running, {failed} failed"
-            bar.update(shown, completed=progress[Status.DONE].value + failed, description=words)
+            done = counts[Status.DONE]
+            failed = counts[Status.FAILED] + counts[Status.CANCELLED]
+            text = f"{counts[Status.IN_PROGRESS]} running, {failed} failed"
+            bar.update(shown, completed=done + failed, description=text)
+    return done
 
 
-def took(task: Task) -> str:
-    if task.started_at is None or task.completed_at is None:
-        return "-"
-    return duration(task.completed_at - task.started_at)
+def fault_line(fault: dict[str, Any]) -> str:
+    return f"{fault.get('pointer', '')}: {fault['detail']}"
 
 
 def words(text: str) -> list[str]:

@@ -22,10 +22,12 @@ import io
 import json
 import random
 import ssl
+import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -34,6 +36,10 @@ __all__ = ["ApiError", "Client", "Unreachable"]
 ENDED = ("done", "failed", "cancelled")
 LATER = (429, 502, 503, 504)
 PAGE = 500  # rows, which is all that the API gives at a time
+# More tasks, or nobody knows how many, go line by line (NDJSON): up to a million.
+MOST_TASKS_IN_JSON = 10_000
+IN_MEMORY_BYTES = 8 * 1024 * 1024
+TASKS_A_SECOND = 2_000  # which a server stores at the very least
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 Json = dict[str, Any]
 
@@ -99,9 +105,18 @@ class Client:
         """
         if isinstance(tasks, str | Mapping):
             raise TypeError("give a list of tasks, though it be of one")
-        objects = [{"payload": {"cmd": task}} if isinstance(task, str) else task for task in tasks]
-        job = {"name": name, **more, "tasks": objects}
-        return self.request("POST", "/jobs", job, _key(idempotency_key))
+        key = _key(idempotency_key)
+        objects = ({"payload": {"cmd": task}} if isinstance(task, str) else task for task in tasks)
+        if isinstance(tasks, Sequence) and len(tasks) <= MOST_TASKS_IN_JSON:
+            return self.request("POST", "/jobs", {"name": name, **more, "tasks": [*objects]}, key)
+        with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as lines:
+            count = 0
+            for line in chain([{"name": name, **more}], objects):
+                lines.write(json.dumps(line).encode() + b"\n")
+                count += 1
+            key["Content-Type"] = "application/x-ndjson"
+            timeout = self.timeout + count / TASKS_A_SECOND
+            return self.request("POST", "/jobs", lines, key, timeout=timeout)
 
     def job(self, job: int | Json) -> Json:
         """The job, with its `state` and the `counts` of its tasks."""
@@ -195,6 +210,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         *,
         patience: float | None = None,
+        timeout: float | None = None,
     ) -> Json:
         """The object that /api/v1 + `path` answers, for what has no method of its own here.
 
@@ -207,7 +223,7 @@ class Client:
         while True:
             at_least = 0.0
             try:
-                status, at_least, text = self._ask(method, path, body, headers)
+                status, at_least, text = self._ask(method, path, body, headers, timeout)
                 return _object(status, text)
             except (ApiError, Unreachable) as error:
                 if until is None:
@@ -231,7 +247,12 @@ class Client:
             query = urlsplit(page["next"]).query  # its host may be a name that only others know
 
     def _ask(
-        self, method: str, path: str, body: object, headers: Mapping[str, str]
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: Mapping[str, str],
+        timeout: float | None,
     ) -> tuple[int, float, bytes]:
         """The status, Retry-After and body of an answer. Raises Unreachable."""
         sent = body if isinstance(body, io.IOBase) else io.BytesIO(_json(body))
@@ -239,7 +260,7 @@ class Client:
         sent.seek(0)
         headers = {**headers, "Content-Length": str(length)}
         try:
-            with closing(self._connect()) as connection:
+            with closing(self._connect(timeout or self.timeout)) as connection:
                 with suppress(BrokenPipeError):  # who refuses a body need not read all of it
                     connection.request(method, f"{self._base}/api/v1{path}", sent, headers)
                 answer = connection.getresponse()
@@ -248,11 +269,11 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{self._host}: {str(error) or type(error).__name__}") from error
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
         if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=self.timeout)
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         return http.client.HTTPSConnection(
-            self._host, self._port, timeout=self.timeout, context=self._tls
+            self._host, self._port, timeout=timeout, context=self._tls
         )
 
 

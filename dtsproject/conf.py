@@ -45,7 +45,9 @@ class Conf:
     backoff_base_seconds: float = 1.0
     backoff_ceiling_seconds: float = 3600.0
 
+    # Of a job in one JSON text, and of one that comes line by line (NDJSON).
     max_tasks_per_job: int = 100_000
+    max_tasks_per_stream: int = 1_000_000
     # Submits are refused while as many tasks are pending.
     max_backlog: int = 1_000_000
     # Submits over HTTP are refused while the database takes longer to store one (2,000 tasks of

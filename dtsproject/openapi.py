@@ -27,6 +27,7 @@ PROBLEM: dict[str, Any] = {
                 "properties": {
                     "pointer": {"type": "string", "description": "Such as #/tasks/3/payload/cmd"},
                     "parameter": {"type": "string"},
+                    "line": {"type": "integer", "description": "Of a body of lines."},
                     "code": {"type": "string"},
                     "detail": {"type": "string"},
                 },
@@ -65,6 +66,8 @@ def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     for path, operations in result["paths"].items():
         for method in METHODS & operations.keys():
             operation = operations[method]
+            if "requestBody" in operation:
+                operation["requestBody"]["required"] = True
             common = dict(ALWAYS)
             if "{" in path:
                 common[404] = "There is nothing with this id."

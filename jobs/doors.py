@@ -49,7 +49,8 @@ class DatabaseDoor:
 
     def submit(self, described: object, key: str | None) -> tuple[int, int]:
         spec = job_spec(described)
-        known = None if key is None else intake.Key.of(key, f"command {self.user}", described)
+        same = intake.fingerprint(described)
+        known = None if key is None else intake.Key.of(key, f"command {self.user}", same)
         job, _ = intake.take_in(spec, submitted_by=self.user, key=known)
         return job.pk, len(spec.tasks)
 

@@ -20,7 +20,7 @@ def follow(job_id: int) -> Iterator[counts.Progress | None]:
     """
     while True:
         try:
-            progress = counts.progress([job_id], cap=conf().max_tasks_per_job)[job_id]
+            progress = counts.progress([job_id], cap=conf().max_tasks_per_stream)[job_id]
         except OperationalError:
             connection.close()
             yield None

@@ -43,8 +43,8 @@ class Key:
     fingerprint: str
 
     @classmethod
-    def of(cls, given: str, owner: str, body: object) -> "Key":
-        """The key as a header or an option spells it, quoted or not; `body` is parsed JSON.
+    def of(cls, given: str, owner: str, fingerprint: str) -> "Key":
+        """The key as a header or an option spells it, quoted or not.
 
         Raises InvalidKey.
         """
@@ -54,8 +54,13 @@ class Key:
                 "Give 1 to 255 printable ASCII characters without quotes and backslashes, such as "
                 "a UUID, new for each job."
             )
-        same = json.dumps(body, sort_keys=True, separators=(",", ":"))
-        return cls(owner, found[1] or found[2], hashlib.sha256(same.encode()).hexdigest())
+        return cls(owner, found[1] or found[2], fingerprint)
+
+
+def fingerprint(body: object) -> str:
+    """Of parsed JSON, however it was spelt."""
+    same = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(same.encode()).hexdigest()
 
 
 def take_in(spec: JobSpec, *, submitted_by: str, key: Key | None = None) -> tuple[Job, bool]:

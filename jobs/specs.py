@@ -6,9 +6,12 @@ Those that come by the hundred are tuples, which cost a fifth of a frozen datacl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.states import Kind, Outcome
+
+if TYPE_CHECKING:
+    from jobs.spooled import Spooled
 
 
 class TaskSpec(NamedTuple):
@@ -27,7 +30,7 @@ class TaskSpec(NamedTuple):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec:
     name: str
-    tasks: Sequence[TaskSpec]
+    tasks: "Sequence[TaskSpec] | Spooled"
     queue: str = "default"
     labels: dict[str, Any] = field(default_factory=dict)
 

@@ -61,6 +61,12 @@ def _plan_anew(made: Any) -> None:
         made.planned_at = now
 
 
+def catch_up() -> None:
+    """Within a pipeline: waits until all that was sent has been done."""
+    with connection.wrap_database_errors:
+        connection.connection.execute("SELECT 1").fetchall()
+
+
 @contextmanager
 def pipeline() -> Iterator[None]:
     """Sends what is executed within it at once; outside a transaction, all of it is one."""

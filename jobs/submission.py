@@ -1,7 +1,7 @@
 """The first verb: a job and its tasks come into being, whole or not at all."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,11 @@ from dtsproject.errors import Refusal
 from jobs import statements
 from jobs.models import Job, Lane, Queue
 from jobs.specs import Candidate, JobSpec, TaskSpec
+from jobs.spooled import BATCH, Spooled
 
 MAX_LANES = 200
-BATCH = 2_000
+# What is sent and not yet stored is kept in memory.
+MOST_UNDER_WAY = 4
 
 
 class TooManyLanes(Refusal):
@@ -26,26 +28,34 @@ class LanesMissing(Exception):
 
 def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
     """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
+    wanted = {lane_key(task.requires) for batch in _batches(spec.tasks) for task in batch}
     try:
-        job, scores = _store(spec, submitted_by)
+        job, scores = _store(spec, submitted_by, wanted)
     except LanesMissing as missing:
         _make_lanes(spec.queue, missing.args)
-        job, scores = _store(spec, submitted_by)
+        job, scores = _store(spec, submitted_by, wanted)
     wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
     return job
 
 
-def _store(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores"]:
+def _batches(tasks: Sequence[TaskSpec] | Spooled) -> Iterator[Sequence[TaskSpec]]:
+    if isinstance(tasks, Spooled):
+        return tasks.batches()
+    return (tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH))
+
+
+def _store(spec: JobSpec, submitted_by: str, wanted: set[tuple[str, ...]]) -> tuple[Job, "Scores"]:
     """The stored job and its tasks' scores. Raises LanesMissing."""
     with statements.transaction():
         job, lanes = _begin_job(spec, submitted_by)
         scores = Scores(load(conf().policy), job)
-        if missing := {lane_key(task.requires) for task in spec.tasks} - lanes.keys():
+        if missing := wanted - lanes.keys():
             raise LanesMissing(*sorted(missing))
         # Each batch is stored while the next is made ready.
-        for start in range(0, len(spec.tasks), BATCH):
-            batch = spec.tasks[start : start + BATCH]
+        for number, batch in enumerate(_batches(spec.tasks), 1):
             statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
+            if number % MOST_UNDER_WAY == 0:
+                statements.catch_up()
     return job, scores
 
 

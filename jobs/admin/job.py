@@ -65,7 +65,7 @@ class JobAdmin(ReadOnlyAdmin):
         return fits | {"retry"} if counts[Status.FAILED] or counts[Status.CANCELLED] else fits
 
     def page(self, request: HttpRequest, obj: Job) -> dict[str, Any]:
-        counts = progress([obj.pk], cap=conf().max_tasks_per_job)[obj.pk]
+        counts = progress([obj.pk], cap=conf().max_tasks_per_stream)[obj.pk]
         tasks = urgent_first(obj)
         return {
             "job": obj,

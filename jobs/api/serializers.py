@@ -109,10 +109,17 @@ class NewPriority(StrictSerializer):
     priority = Integer(min_value=-100, max_value=100, help_text="Higher runs first.")
 
 
-class JobSubmission(StrictSerializer):
+class JobHead(StrictSerializer):
+    """A job without its tasks."""
+
     name = Text(max_length=200)
     queue = Label(NAME_OF_QUEUE, required=False, max_length=40, help_text="Default: default.")
     labels = serializers.DictField(child=Text(allow_blank=True, max_length=200), required=False)
+
+
+class JobSubmission(JobHead):
+    """All of it."""
+
     tasks = TaskSubmission(many=True, allow_empty=False)
 
 

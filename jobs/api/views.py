@@ -1,6 +1,7 @@
 """The clients' door: submit, look, cancel, retry."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -21,6 +22,7 @@ from dtsproject.openapi import refused
 from jobs import counts, intake, queue
 from jobs.api.base import ApiViewSet
 from jobs.api.filters import JobFilter, TaskFilter, TaskOfJobFilter
+from jobs.api.lines import MEDIA_TYPE, Lines, job_of, place
 from jobs.api.log import log_part
 from jobs.api.serializers import (
     AttemptSerializer,
@@ -37,6 +39,7 @@ from jobs.authentication import access
 from jobs.delay import delay
 from jobs.models import Attempt, Job, Task
 from jobs.specs import JobSpec, TaskSpec
+from jobs.spooled import Spooled
 from jobs.states import Status
 
 DEMO = OpenApiExample(
@@ -49,6 +52,19 @@ DEMO = OpenApiExample(
         ],
     },
     request_only=True,
+    media_type="application/json",
+)
+LINES = {
+    "type": "string",
+    "format": "binary",
+    "description": "First the job without its tasks, then each task, a JSON object a line.",
+}
+DEMO_LINES = OpenApiExample(
+    "The same line by line",
+    value='{"name": "demo-batch"}\n{"payload": {"cmd": "echo low"}, "priority": 10}\n'
+    '{"payload": {"cmd": "echo HIGH"}, "priority": 90}\n',
+    request_only=True,
+    media_type=MEDIA_TYPE,
 )
 IDEMPOTENCY = [
     OpenApiParameter(
@@ -90,10 +106,9 @@ def with_state(jobs: Sequence[Job], *, cap: int = 0) -> Sequence[Job]:
 
 def spec_of(job: Job) -> JobSpec:
     """The job as it was submitted."""
-    tasks = Task.objects.filter(job=job).order_by("pk").values_list(*TaskSpec._fields)
-    return JobSpec(
-        name=job.name, queue=job.queue, labels=job.labels, tasks=[TaskSpec(*task) for task in tasks]
-    )
+    rows = Task.objects.filter(job=job).order_by("pk").values_list(*TaskSpec._fields).iterator()
+    tasks = Spooled.of(TaskSpec(*row) for row in rows)
+    return JobSpec(name=job.name, queue=job.queue, labels=job.labels, tasks=tasks)
 
 
 def submitted(job: Job, tasks: int) -> dict[str, Any]:
@@ -120,19 +135,24 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     @extend_schema(
         summary="Submit a job",
         description="All of it is stored, or nothing. Where an answer is lost, send the same again "
-        "with the same Idempotency-Key: there is one job, answered as the first time.",
-        request=JobSubmission,
+        "with the same Idempotency-Key: there is one job, answered as the first time. More than "
+        "100,000 tasks go line by line.",
+        request={"application/json": JobSubmission, MEDIA_TYPE: LINES},
         parameters=IDEMPOTENCY,
         responses=SUBMITTED,
-        examples=[DEMO],
+        examples=[DEMO, DEMO_LINES],
     )
     def create(self, request: Request) -> Response:
-        return self.take_in(job_spec(request.data), request.data)
+        if request.content_type.partition(";")[0].strip().lower() == MEDIA_TYPE:
+            with place():
+                lines = Lines(request)
+                return self.take_in(job_of(lines), lines.finish)
+        return self.take_in(job_spec(request.data), partial(intake.fingerprint, request.data))
 
-    def take_in(self, spec: JobSpec, body: object) -> Response:
+    def take_in(self, spec: JobSpec, fingerprint: Callable[[], str]) -> Response:
         """Stores the job, once for each key and body."""
         caller, given = access(self.request), self.request.headers.get("Idempotency-Key")
-        key = None if given is None else intake.Key.of(given, caller.identity, body)
+        key = None if given is None else intake.Key.of(given, caller.identity, fingerprint())
         with delay.limited(len(spec.tasks)):
             job, replayed = intake.take_in(spec, submitted_by=caller.name, key=key)
         headers = {"Location": reverse("v1:job-detail", [job.pk])}
@@ -190,7 +210,8 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     )
     @action(detail=True, methods=["post"])
     def clone(self, request: Request, pk: int) -> Response:
-        return self.take_in(spec_of(self.get_object()), {"clone": pk})
+        same = partial(intake.fingerprint, {"clone": pk})
+        return self.take_in(spec_of(self.get_object()), same)
 
     @extend_schema(
         summary="Retry a job's failed and cancelled tasks",
@@ -209,7 +230,7 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         return self.detail_of(self.get_object())
 
     def detail_of(self, job: Job) -> Response:
-        (job,) = with_state([job], cap=conf().max_tasks_per_job)
+        (job,) = with_state([job], cap=conf().max_tasks_per_stream)
         return Response(JobDetailSerializer(job).data)
 
     def refuse(self, job: Job, why: str) -> None:

@@ -17,7 +17,7 @@ def dts():
         made.migrate()
         made.scheduler()
         made.worker("w1", "--slots", "4")
-        made.api()
+        made.served = made.api()
         yield made
     finally:
         made.end()

@@ -30,6 +30,7 @@ CODES = {
     406: "not_acceptable",
     413: "too_large",
     415: "unsupported_media_type",
+    416: "range_not_satisfiable",
     429: "throttled",
     500: "internal_error",
     503: "unavailable",

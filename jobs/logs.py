@@ -71,6 +71,12 @@ def read(
     return data, position
 
 
+def kept(task_id: int, fencing_token: int, stream: str) -> bytes:
+    """All of a stream that was stored: its head and, of a long one, its tail, with no gap shown."""
+    chunks = LogChunk.objects.filter(task_id=task_id, fencing_token=fencing_token, stream=stream)
+    return b"".join(bytes(data) for data in chunks.order_by("start").values_list("data", flat=True))
+
+
 def make_partitions() -> int:
     """Makes the partitions of today and the next days that are missing; returns how many."""
     today = datetime.now(UTC).date()

@@ -1,3 +1,5 @@
+"""What an attempt printed: in JSON, a stretch at a time, or as the bytes it is."""
+
 import base64
 import codecs
 from typing import Any
@@ -20,12 +22,10 @@ def log_part(
     that is not there.
     """
     number = task.attempt if attempt is None else attempt
-    running = number == task.attempt and task.status == Status.IN_PROGRESS
-    to_come = number == 0 and task.status not in TERMINAL
     data, position = logs.read(
         task.pk, _fencing_token(task, number), stream, after=after, limit=PART_BYTES
     )
-    ended = not (running or to_come or len(data) >= PART_BYTES)
+    ended = _has_ended(task, number) and len(data) < PART_BYTES
     text, encoding, held_back = _as_text(data, final=ended)
     return {
         "attempt": number,
@@ -34,7 +34,23 @@ def log_part(
         "data": text,
         "next": position - held_back,
         "ended": ended,
+        "status": task.status,
     }
+
+
+def log_bytes(
+    task: Task, *, stream: str = "stdout", attempt: int | None = None
+) -> tuple[bytes, bool]:
+    """All that is kept of it, and whether nothing more can follow. Raises Http404 as above."""
+    number = task.attempt if attempt is None else attempt
+    data = logs.kept(task.pk, _fencing_token(task, number), stream)
+    return data, _has_ended(task, number)
+
+
+def _has_ended(task: Task, number: int) -> bool:
+    running = number == task.attempt and task.status == Status.IN_PROGRESS
+    to_come = number == 0 and task.status not in TERMINAL
+    return not (running or to_come)
 
 
 def _fencing_token(task: Task, number: int) -> int:

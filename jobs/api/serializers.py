@@ -246,4 +246,5 @@ class LogSerializer(serializers.Serializer):
     encoding = serializers.ChoiceField(["utf-8", "base64"], help_text="base64 where no UTF-8.")
     data = serializers.CharField(help_text="About 64 KiB from byte offset `after` on.")  # type: ignore[assignment]
     next = serializers.IntegerField(help_text="The byte offset to go on from.")
-    ended = serializers.BooleanField(help_text="Nothing more can follow.")
+    ended = serializers.BooleanField(help_text="Nothing more of this attempt can follow.")
+    status = serializers.ChoiceField(Status.choices, help_text="Of the task.")

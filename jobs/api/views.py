@@ -5,6 +5,8 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
     OpenApiExample,
     OpenApiParameter,
@@ -16,14 +18,17 @@ from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
+from rest_framework.settings import api_settings
 
 from dtsproject.conf import conf
+from dtsproject.errors import InvalidQuery
 from dtsproject.openapi import refused
 from jobs import counts, intake, queue
+from jobs.api import ranges
 from jobs.api.base import ApiViewSet
 from jobs.api.filters import JobFilter, TaskFilter, TaskOfJobFilter
 from jobs.api.lines import MEDIA_TYPE, Lines, job_of, place
-from jobs.api.log import log_part
+from jobs.api.log import log_bytes, log_part
 from jobs.api.serializers import (
     AttemptSerializer,
     JobDetailSerializer,
@@ -255,12 +260,30 @@ class TaskViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         return self.page(Attempt.objects.filter(task=self.get_object()), AttemptSerializer)
 
     @extend_schema(
-        summary="Read what a task printed", parameters=[LogQuery], responses=LogSerializer
+        summary="Read what a task printed",
+        description="In JSON from byte `after` on; asked for as application/octet-stream, all that "
+        "is kept of it, or the part that Range names.",
+        parameters=[LogQuery],
+        responses={
+            (200, "application/json"): LogSerializer,
+            (200, ranges.MEDIA_TYPE): OpenApiTypes.BINARY,
+            (206, ranges.MEDIA_TYPE): OpenApiTypes.BINARY,
+            **refused(416, "range_not_satisfiable: nothing is in this range."),
+        },
     )
-    @action(detail=True, query_parameters=tuple(LogQuery().fields))
-    def log(self, request: Request, pk: int) -> Response:
-        query = LogQuery.of(request.query_params)
-        return Response(log_part(self.get_object(), **query))
+    @action(
+        detail=True,
+        query_parameters=tuple(LogQuery().fields),
+        renderer_classes=[*api_settings.DEFAULT_RENDERER_CLASSES, ranges.AsBytes],
+    )
+    def log(self, request: Request, pk: int) -> HttpResponse:
+        query, task = LogQuery.of(request.query_params), self.get_object()
+        if not isinstance(request.accepted_renderer, ranges.AsBytes):
+            return Response(log_part(task, **query))
+        if "after" in query:
+            raise InvalidQuery({"after": "of bytes, Range names a part"})
+        data, ended = log_bytes(task, **query)
+        return ranges.partial(request._request, data, ended=ended)
 
     @extend_schema(
         summary="Cancel a task",

@@ -163,6 +163,7 @@ def test_a_log_is_followed_by_its_offset(client):
         "data": "",
         "next": 0,
         "ended": False,
+        "status": "in_progress",
     }
     write(worker, held, 0, b"one\n")
     write(worker, held, 0, b"oops\n", stream="stderr")
@@ -240,3 +241,78 @@ def test_the_log_of_what_never_ran(client):
 def test_log_parameters_that_are_not_valid(client, query):
     (task,) = submit("x")
     problem(client.get(f"/api/v1/tasks/{task.pk}/log?{query}"), 400, "invalid_query")
+
+
+# -- bytes -------------------------------------------------------------------------------------
+
+BYTES = "application/octet-stream"
+
+
+@pytest.fixture
+def printed(client):
+    """Asks for the bytes of an attempt that runs and has printed these."""
+    worker = register()
+    (held,) = running("x", worker=worker)
+    for start, data in ((0, b"0123\xff\x00"), (6, b"6789")):
+        write(worker, held, start, data)
+
+    def ask(wanted=None, query="", **headers):
+        headers |= {"HTTP_RANGE": wanted} if wanted else {}
+        return client.get(f"/api/v1/tasks/{held.task_id}/log{query}", HTTP_ACCEPT=BYTES, **headers)
+
+    ask.end = lambda: queue.report([ended(held)], worker_id=worker.pk)
+    return ask
+
+
+def test_a_log_is_had_as_bytes(printed):
+    answer = printed()
+    assert (answer.status_code, answer.content) == (200, b"0123\xff\x006789")
+    assert (answer["Content-Type"], answer["Accept-Ranges"]) == (BYTES, "bytes")
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert printed(query="?stream=stderr").content == b""
+    problem(printed(query="?after=3"), 400, "invalid_query")
+    problem(printed(query="?attempt=9"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "data", "place"),
+    [
+        ("bytes=0-3", b"0123", "0-3"),
+        ("bytes=4-", b"\xff\x006789", "4-9"),
+        ("bytes=8-999999999999", b"89", "8-9"),
+        ("bytes=-2", b"89", "8-9"),
+        ("bytes=-99", b"0123\xff\x006789", "0-9"),
+        ("bytes=9-9", b"9", "9-9"),
+    ],
+)
+def test_a_range_of_bytes(printed, wanted, data, place):
+    answer = printed(wanted)
+    assert (answer.status_code, answer.content) == (206, data)
+    assert answer["Content-Range"] == f"bytes {place}/*"
+    printed.end()
+    assert printed(wanted)["Content-Range"] == f"bytes {place}/10"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=10-", "bytes=99-100", "bytes=-0", "bytes=3-2"])
+def test_a_range_that_holds_nothing(printed, wanted):
+    answer = printed(wanted)
+    if wanted == "bytes=3-2":  # no range at all
+        assert answer.status_code == 200
+        return
+    problem(answer, 416, "range_not_satisfiable")
+    assert answer["Content-Range"] == "bytes */10"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-1,4-5", "lines=1-2", "bytes=-", "bytes=x-1", "0-1"])
+def test_a_range_of_another_form_is_ignored(printed, wanted):
+    assert (printed(wanted).status_code, len(printed(wanted).content)) == (200, 10)
+    assert printed("bytes=0-1", HTTP_IF_RANGE='"v1"').status_code == 200
+
+
+def test_the_json_of_a_log_says_how_its_task_is(client):
+    worker = register()
+    (held,) = running("x", worker=worker)
+    assert read(client, held)["status"] == "in_progress"
+    queue.report([ended(held, Outcome.RELEASED)], worker_id=worker.pk)
+    part = read(client, held)
+    assert (part["ended"], part["status"]) == (True, "queued")

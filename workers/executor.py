@@ -16,6 +16,7 @@ from uuid import UUID
 from django.conf import settings
 
 from dtsproject.conf import conf
+from jobs.secrets import variables
 from jobs.specs import Claimed, Ending
 from jobs.states import Kind, Outcome
 from workers.capture import REPLACEMENT, Capture
@@ -49,7 +50,7 @@ def command(task: Claimed, boot_id: UUID, environment: Mapping[str, str]) -> Com
     process of its own."""
     env = {
         **environment,
-        **task.payload.get("env", {}),
+        **variables(task.payload),
         "DTS_TASK_ID": str(task.task_id),
         "DTS_JOB_ID": str(task.job_id),
         "DTS_ATTEMPT": str(task.attempt),

@@ -18,6 +18,7 @@ from jobs.admin.timeline import timeline
 from jobs.counts import progress, totals
 from jobs.describe import command, ran, title, waited
 from jobs.models import Attempt, AuditEvent, Task
+from jobs.secrets import masked
 from jobs.states import TERMINAL, Status
 
 SHOWN_ATTEMPTS = 50
@@ -122,7 +123,7 @@ class TaskAdmin(ReadOnlyAdmin):
             "title": f"Task #{obj.pk}",
             "name": title(obj),
             "command": command(obj),
-            "payload": json.dumps(obj.payload, indent=2, ensure_ascii=False),
+            "payload": json.dumps(masked(obj.payload), indent=2, ensure_ascii=False),
             "wait": waited(obj),
             "run": ran(obj),
             "waits": obj.status in (Status.PENDING, Status.QUEUED),

@@ -7,10 +7,13 @@ from functools import cached_property
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:=/-]*$"
-NAME_OF_QUEUE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+# \Z, as $ would let a newline at the end pass.
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:=/-]*\Z"
+NAME_OF_QUEUE = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
 
 
 class Text(serializers.CharField):
@@ -25,6 +28,14 @@ class Text(serializers.CharField):
         if not self.allow_blank and not data.strip():
             self.fail("blank")
         return data
+
+
+class TextScheme(OpenApiSerializerFieldExtension):
+    target_class = "jobs.api.fields.Text"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        schema = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
+        return schema if self.target.allow_blank else {**schema, "pattern": r"\S"}
 
 
 class Label(serializers.RegexField):
@@ -45,7 +56,11 @@ class Label(serializers.RegexField):
 
 
 class Integer(serializers.IntegerField):
+    """To JSON Schema, 5.0 is an integer."""
+
     def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, float) and data.is_integer():
+            return int(data)
         if isinstance(data, bool) or not isinstance(data, int):
             self.fail("invalid")
         return data
@@ -62,6 +77,17 @@ class Number(serializers.FloatField):
         if not math.isfinite(value):
             self.fail("invalid")
         return value
+
+
+def positive(seconds: float) -> None:
+    if seconds <= 0:
+        raise serializers.ValidationError("Give more than 0 seconds.", code="min_value")
+
+
+@extend_schema_field({"type": "number", "format": "double", "exclusiveMinimum": 0})
+class Seconds(Number):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(validators=[positive], **options)
 
 
 class Boolean(serializers.BooleanField):

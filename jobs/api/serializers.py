@@ -8,68 +8,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.http import QueryDict
-from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_field, inline_serializer
+from drf_spectacular.extensions import OpenApiSerializerExtension
+from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
 from dtsproject.conf import conf
 from dtsproject.errors import InvalidQuery
-from jobs.api.fields import NAME_OF_QUEUE, Instant, Integer, Label, Number, StrictSerializer, Text
+from jobs.api.fields import (
+    NAME_OF_QUEUE,
+    Instant,
+    Integer,
+    Label,
+    Seconds,
+    StrictSerializer,
+    Text,
+)
+from jobs.api.payloads import PAYLOADS, PythonPayload, ShellPayload, ShownPayload
 from jobs.models import Attempt, Job, Queue, Task
+from jobs.secrets import MASK
 from jobs.specs import JobSpec, TaskSpec
 from jobs.states import Kind, Status
 
-# Linux passes no longer single argument or variable: MAX_ARG_STRLEN, which counts a final NUL.
-MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600
 # Those of a task, from which it follows, and one more (jobs/counts.py).
 JOB_STATES = [*Status.values, "cancelling"]
-DOTTED_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
-
-
-def fits_an_argument(text: str) -> None:
-    if len(text) > MAX_ARGUMENT_BYTES // 4 and len(text.encode()) > MAX_ARGUMENT_BYTES:
-        raise serializers.ValidationError(
-            f"Linux passes at most {MAX_ARGUMENT_BYTES} bytes; put a long script in a file, or "
-            "give it as stdin to `sh`.",
-            code="max_length",
-        )
-
-
-def is_environment(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        if not name or "=" in name:
-            raise serializers.ValidationError(f"{name!r} cannot name a variable.", code="invalid")
-        fits_an_argument(f"{name}={value}")
-
-
-def positive(seconds: float) -> None:
-    if seconds <= 0:
-        raise serializers.ValidationError("Give more than 0 seconds.", code="min_value")
-
-
-class ShellPayload(StrictSerializer):
-    cmd = Text(validators=[fits_an_argument], help_text="Run by /bin/sh -c.")
-    env = serializers.DictField(
-        child=Text(allow_blank=True), required=False, validators=[is_environment]
-    )
-    cwd = Text(required=False, max_length=4095)
-    stdin = Text(required=False, allow_blank=True)
-
-
-class PythonPayload(StrictSerializer):
-    function = Label(DOTTED_PATH, max_length=255, help_text="package.module.function")
-    args = serializers.ListField(required=False)
-    kwargs = serializers.DictField(required=False)
-
-
-PAYLOADS: dict[str, StrictSerializer] = {Kind.SHELL: ShellPayload(), Kind.PYTHON: PythonPayload()}
-
-
-@extend_schema_field(
-    PolymorphicProxySerializer("Payload", [ShellPayload, PythonPayload], None, many=False)
-)
-class Payload(serializers.DictField):
-    """Either kind's payload."""
 
 
 class TaskList(serializers.ListSerializer):
@@ -83,7 +45,7 @@ class TaskList(serializers.ListSerializer):
 class TaskSubmission(StrictSerializer):
     name = Text(required=False, allow_blank=True, max_length=200)
     kind = serializers.ChoiceField(Kind.choices, required=False, help_text="Default: shell.")
-    payload = Payload()
+    payload: Any = serializers.DictField()
     priority = Integer(
         required=False, min_value=-100, max_value=100, help_text="Higher runs first. Default: 0."
     )
@@ -91,9 +53,7 @@ class TaskSubmission(StrictSerializer):
         child=Label(), required=False, max_length=16, help_text="Labels its worker must have."
     )
     run_after = Instant(required=False, allow_null=True)
-    timeout_seconds = Number(
-        required=False, allow_null=True, validators=[positive], max_value=MAX_TIMEOUT_SECONDS
-    )
+    timeout_seconds = Seconds(required=False, allow_null=True, max_value=MAX_TIMEOUT_SECONDS)
     max_retries = Integer(required=False, min_value=0, max_value=100, help_text="Default: 0.")
 
     class Meta:
@@ -103,6 +63,37 @@ class TaskSubmission(StrictSerializer):
         if name == "payload" and isinstance(kind := data.get("kind", Kind.SHELL), str):
             return PAYLOADS.get(kind) or super().field_for(name, data)
         return super().field_for(name, data)
+
+
+# What follows says in the OpenAPI document which kind has which payload.
+
+
+@extend_schema_field({"type": "string", "const": Kind.SHELL.value})
+class ShellKind(serializers.ChoiceField):
+    pass
+
+
+@extend_schema_field({"type": "string", "const": Kind.PYTHON.value})
+class PythonKind(serializers.ChoiceField):
+    pass
+
+
+class ShellTask(TaskSubmission):
+    kind = ShellKind(Kind.choices, required=False, help_text="Default: shell.")
+    payload = ShellPayload()
+
+
+class PythonTask(TaskSubmission):
+    kind = PythonKind(Kind.choices)
+    payload = PythonPayload()
+
+
+class TaskScheme(OpenApiSerializerExtension):
+    target_class = "jobs.api.serializers.TaskSubmission"
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        kinds = (ShellTask, PythonTask)
+        return {"oneOf": [auto_schema.resolve_serializer(k, direction).ref for k in kinds]}
 
 
 class NewPriority(StrictSerializer):
@@ -135,6 +126,8 @@ def job_spec(data: object) -> JobSpec:
 
 
 class TaskSerializer(serializers.ModelSerializer):
+    payload = ShownPayload(help_text=f"Each secret value in its env is {MASK} here.")
+
     class Meta:
         model = Task
         fields = [

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobs.api.serializers import MAX_ARGUMENT_BYTES
+from jobs.api.payloads import MAX_ARGUMENT_BYTES
 from jobs.models import Job, Lane, Task
 from tests.api import JOB, Client, pointers, problem
 
@@ -110,7 +110,7 @@ def test_escaped_backslashes_and_pairs_are_no_such_characters():
         (job(priority=101), "#/tasks/0/priority"),
         (job(priority=-101), "#/tasks/0/priority"),
         (job(priority="5"), "#/tasks/0/priority"),
-        (job(priority=5.0), "#/tasks/0/priority"),
+        (job(priority=5.5), "#/tasks/0/priority"),
         (job(priority=True), "#/tasks/0/priority"),
         (job(priority=None), "#/tasks/0/priority"),
         (job(priorty=1), "#/tasks/0/priorty"),

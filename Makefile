@@ -69,6 +69,11 @@ chaos: $(VENV)/installed-dev ## Break DTS on purpose and check the history: SECO
 	@$(MANAGE) chaos --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) \
 		$(if $(HISTORY),--history $(HISTORY)) $(if $(JSON),--json $(JSON))
 
+.PHONY: fuzz
+fuzz: $(VENV)/installed-dev ## Try the API with made-up requests: EXAMPLES=100 (of each kind) SEED=1
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),100) FUZZ_SEED=$(or $(SEED),1) \
+		FUZZ_PHASES=examples,coverage,fuzzing,stateful $(BIN)/python -m pytest -s tests/fuzz
+
 .PHONY: up
 up: ## Start everything in containers, as the README says
 	@test -f .env || cp .env.example .env

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import OpenApiResponse
 
 from dtsproject.problems import MEDIA_TYPE
@@ -40,9 +41,16 @@ ALWAYS = {
     401: "No valid credentials.",
     403: "The credentials lack a scope.",
     406: "Only JSON can be had.",
+    429: "Too many requests; Retry-After says when to try again.",
     500: "A fault of DTS.",
     503: "The database does not answer; Retry-After says when to try again.",
 }
+HEADERS = {
+    "X-Request-ID": "As in the log; the client's own, if it sent one.",
+    "WWW-Authenticate": "The way to authenticate.",
+    "Retry-After": "In seconds.",
+}
+HEADER_OF = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
 BODY = {
     411: "The body comes in chunks, without its length.",
     413: "The body is too large.",
@@ -55,6 +63,21 @@ def refused(status: int, description: str) -> dict[int, Any]:
     return {status: OpenApiResponse(PROBLEM, description)}
 
 
+class ListScheme(OpenApiSerializerFieldExtension):
+    """Says how many items a list of objects may have."""
+
+    target_class = "rest_framework.serializers.ListSerializer"
+    match_subclasses = True
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        schema = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
+        if not self.target.allow_empty:
+            schema["minItems"] = 1
+        if self.target.max_length:
+            schema["maxItems"] = self.target.max_length
+        return schema
+
+
 def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """Postprocessing hook of drf-spectacular."""
     components = result.setdefault("components", {})
@@ -63,6 +86,10 @@ def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         if name.endswith("Request") and "properties" in schema:
             schema["additionalProperties"] = False
     schemas["Problem"] = PROBLEM
+    components["headers"] = {
+        name: {"description": text, "required": True, "schema": {"type": "string"}}
+        for name, text in HEADERS.items()
+    }
     for path, operations in result["paths"].items():
         for method in METHODS & operations.keys():
             operation = operations[method]
@@ -77,8 +104,14 @@ def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             described = {s: r["description"] for s, r in own.items() if int(s) >= 400}
             described |= {str(s): text for s, text in common.items() if str(s) not in own}
             own |= {status: _response(text) for status, text in described.items()}
-            operation["responses"] = dict(sorted(own.items()))
+            operation["responses"] = {s: _with_headers(s, own[s]) for s in sorted(own)}
     return result
+
+
+def _with_headers(status: str, response: dict[str, Any]) -> dict[str, Any]:
+    names = filter(None, ["X-Request-ID", HEADER_OF.get(status)])
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return {**response, "headers": {**response.get("headers", {}), **headers}}
 
 
 def _response(description: str) -> dict[str, Any]:

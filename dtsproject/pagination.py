@@ -3,11 +3,13 @@
 import re
 from typing import Any
 
-from rest_framework.exceptions import NotFound
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
+from rest_framework.utils.urls import replace_query_param
 
 from dtsproject.errors import InvalidQuery
+
+CURSOR = re.compile(r"(-?)([0-9]{1,19})")
 
 
 class NewestFirst(CursorPagination):
@@ -21,6 +23,12 @@ class NewestFirst(CursorPagination):
     cursor_query_description = "Where the page starts: taken from `next` or `previous`."
     parameters = ("cursor", "limit")
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        cursor, limit = super().get_schema_operation_parameters(view)
+        cursor["schema"]["pattern"] = f"^{CURSOR.pattern}$"
+        limit["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        return [cursor, limit]
+
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         link = {"type": ["string", "null"], "format": "uri"}
         properties = {"next": link, "previous": link, "results": schema}
@@ -32,13 +40,17 @@ class NewestFirst(CursorPagination):
             raise InvalidQuery({"limit": f"give a whole number from 1 to {self.max_page_size}"})
         return int(text)
 
+    # Ids being unique, a cursor needs no offset: `7` goes on after row 7, `-7` back before it.
+
+    def encode_cursor(self, cursor: Any) -> str:
+        text = f"{'-' if cursor.reverse else ''}{cursor.position}"
+        return replace_query_param(self.base_url or "", self.cursor_query_param, text)
+
     def decode_cursor(self, request: Request) -> Cursor | None:
-        try:
-            cursor: Any = super().decode_cursor(request)
-            if cursor is not None and cursor.position is not None:
-                int(cursor.position)
-        except (NotFound, ValueError):
-            raise InvalidQuery(
-                {"cursor": "this is no cursor of this list; take it from `next`"}
-            ) from None
-        return cursor
+        text = request.query_params.get(self.cursor_query_param)
+        if text is None:
+            return None
+        found = CURSOR.fullmatch(text)
+        if found is None:
+            raise InvalidQuery({"cursor": "this is no cursor; take it from `next`"})
+        return Cursor(offset=0, reverse=bool(found[1]), position=int(found[2]))

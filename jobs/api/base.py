@@ -75,6 +75,8 @@ class ApiViewSet(GenericViewSet):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if not self.action:
+            return  # the path does not have this method, which is answered next
         if "Transfer-Encoding" in request.headers:
             raise LengthRequired("Send the body whole, with Content-Length, not in chunks.")
         if not (self.paged or self.action == "list"):

@@ -34,6 +34,11 @@ class ChoicesFilter(django_filters.MultipleChoiceFilter):
     field_class = ChoicesField
 
 
+@extend_schema_field({"type": "string", "minLength": 1})
+class TextFilter(django_filters.CharFilter):
+    pass
+
+
 @extend_schema_field(int)
 class IntegerFilter(django_filters.NumberFilter):
     field_class = forms.IntegerField
@@ -60,15 +65,15 @@ class InstantFilter(django_filters.IsoDateTimeFilter):
 
 
 class JobFilter(django_filters.FilterSet):
-    name = django_filters.CharFilter()
-    queue = django_filters.CharFilter()
+    name = TextFilter()
+    queue = TextFilter()
     created_after = InstantFilter(field_name="created_at", lookup_expr="gt")
 
 
 class TaskOfJobFilter(django_filters.FilterSet):
     status = ChoicesFilter(choices=Status.choices, method="in_status")
     worker = IntegerFilter(method="of_worker", label="Id of a worker that has or had an attempt.")
-    name = django_filters.CharFilter()
+    name = TextFilter()
     priority_min = IntegerFilter(field_name="priority", lookup_expr="gte")
     created_after = InstantFilter(field_name="created_at", lookup_expr="gt")
 
@@ -83,7 +88,7 @@ class TaskOfJobFilter(django_filters.FilterSet):
 
 class TaskFilter(TaskOfJobFilter):
     job = IntegerFilter(method="of_job")
-    queue = django_filters.CharFilter()
+    queue = TextFilter()
 
     def of_job(self, queryset: Any, name: str, job_id: int) -> QuerySet:
         return queryset.of_job(job_id)

@@ -74,7 +74,7 @@ DEMO_LINES = OpenApiExample(
 IDEMPOTENCY = [
     OpenApiParameter(
         "Idempotency-Key",
-        str,
+        {"type": "string", "pattern": f"^({intake.KEY.pattern})$"},
         OpenApiParameter.HEADER,
         description="New for each job, such as a UUID; remembered for DTS_IDEMPOTENCY_HOURS (24).",
     ),

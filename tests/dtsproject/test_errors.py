@@ -132,7 +132,7 @@ def test_the_openapi_document_is_whole_and_without_warnings(tmp_path):
     assert document["openapi"] == "3.1.0"
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            for status in ("400", "401", "403", "406", "500", "503"):
+            for status in ("400", "401", "403", "406", "429", "500", "503"):
                 response = operation["responses"][status]
                 assert "application/problem+json" in response["content"], path
             assert {} in operation["security"]

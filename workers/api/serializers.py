@@ -4,6 +4,7 @@ import base64
 import binascii
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.api.fields import (
@@ -97,6 +98,13 @@ class Report(Boot):
         return [Ending(**ending) for ending in self.validated_data["endings"]]
 
 
+@extend_schema_field(
+    {
+        "type": "string",
+        "contentEncoding": "base64",
+        "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+    }
+)
 class Base64(Text):
     def to_internal_value(self, data: Any) -> Any:
         try:

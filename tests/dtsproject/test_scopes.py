@@ -5,12 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
-from django.utils import timezone
 
-from jobs.models import Job, Task, Token
 from jobs.models.access import SCOPES
-from tests.api import JOB, Client, problem
-from tests.helpers import promote, register, submit
+from tests.api import Client, problem
+from tests.helpers import register, submit
 
 pytestmark = pytest.mark.django_db
 OPEN = ""  # no token needed
@@ -119,38 +117,3 @@ def test_one_scope_opens_a_route_and_no_other(route, scope):
     else:
         document = problem(answer, 403, "scope_missing")
         assert f"the scope {SCOPE_OF[route]};" in document["detail"]
-
-
-# -- three attacks ----------------------------------------------------------------------------
-
-
-def test_a_worker_cannot_report_what_another_holds():
-    client = Client("work")
-    boots = {name: register(name) for name in ("w1", "w2")}
-    submit("true")
-    promote()
-    claim = {"boot_id": str(boots["w1"].boot_id), "limit": 1}
-    answer = client.send(f"/api/v1/workers/{boots['w1'].pk}/claim", claim)
-    (task,) = answer.json()["tasks"]
-
-    ending = {"task_id": task["task_id"], "fencing_token": task["fencing_token"], "outcome": "done"}
-    report = {"boot_id": str(boots["w2"].boot_id), "endings": [ending]}
-
-    problem(client.send(f"/api/v1/workers/{boots['w2'].pk}/report", report), 409, "lease_lost")
-    problem(
-        client.send(f"/api/v1/workers/{boots['w1'].pk}/report", report), 409, "worker_superseded"
-    )
-    assert Task.objects.get().status == "in_progress"
-
-
-def test_a_token_that_was_revoked_opens_nothing():
-    client = Client(*SCOPES)
-    assert client.get("/api/v1/jobs").status_code == 200
-    Token.objects.update(revoked_at=timezone.now())
-    for route in ("GET /api/v1/jobs", "POST /api/v1/jobs", "POST /api/v1/workers"):
-        problem(call(client, route), 401, "authentication_failed")
-
-
-def test_a_token_to_read_submits_nothing():
-    problem(Client("read").send("/api/v1/jobs", JOB), 403, "scope_missing")
-    assert not Job.objects.exists()

@@ -1,7 +1,9 @@
 """Imports run one way: jobs <- workers <- scheduling <- dtsproject's roof; and docs are true."""
 
 import ast
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,3 +99,26 @@ def test_the_proofs_that_the_architecture_names_exist():
         written |= set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
     assert len(named) > 40
     assert named <= written
+
+
+# By these a server could be made to ask others (server-side request forgery).
+OUTWARD = ("ftplib", "http.client", "httpx", "requests", "smtplib", "socket", "urllib.request")
+LOADED = """
+import django, json, sys
+django.setup()
+import dtsproject.urls, dtsproject.wsgi
+print(json.dumps([m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)]))
+"""
+
+
+def test_what_answers_requests_makes_none():
+    """Nothing that the server loads from here can: no URL that a client gives is fetched."""
+    answer = subprocess.check_output([sys.executable, "-c", LOADED], cwd=ROOT, text=True)
+    ours = [
+        path
+        for path in map(Path, json.loads(answer))
+        if path.is_relative_to(ROOT) and not {".venv", "embedded"} & set(path.parts)
+    ]  # the embedded PostgreSQL is looked for on this machine alone
+    assert ROOT / "jobs" / "api" / "views.py" in ours
+    for path in ours:
+        assert not imports(path) & set(OUTWARD), path

@@ -93,3 +93,10 @@ def test_nonsense_is_refused_with_status_2(arguments):
         call_command("token", *arguments)
     assert refusal.value.returncode == 2
     assert not Token.objects.exists()
+
+
+def test_a_list_of_names_is_safe_for_a_terminal(capsys):
+    Token.issue("a\x1b[31m\nb", ["read"])
+    call_command("token", "list")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"a\x1b[31m\nb")

@@ -13,6 +13,7 @@ from dts_client import ApiError, Client, Unreachable
 from dtsproject import parsers, problems
 from dtsproject.command import Command as BaseCommand
 from dtsproject.command import user_name
+from dtsproject.logs import harmless
 from dtsproject.show import duration
 from jobs.doors import DatabaseDoor, Door, ServerDoor
 from jobs.states import Status
@@ -94,7 +95,7 @@ class Command(BaseCommand):
         if many:
             self.stdout.write(f"{done} of {total} tasks are done")
         for end in door.ends(job_id, not_done=many, limit=SHOWN_TASKS):
-            self.stdout.write(f"-- {end.status} in {duration(end.seconds)}: {end.title}")
+            self.stdout.write(f"-- {end.status} in {duration(end.seconds)}: {harmless(end.title)}")
             if end.output:
                 self.stdout.write(end.output)
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from dtsproject.command import Command as BaseCommand
 from dtsproject.command import user_name
+from dtsproject.logs import harmless
 from jobs import audit
 from jobs.api.fields import LABEL
 from jobs.models import Token
@@ -77,7 +78,7 @@ class Command(BaseCommand):
             owner, worker = token.owner or "-", token.worker_name or "-"
             self.stdout.write(
                 f"{token.prefix}  {token.state:8}  used {used:16}  expires {ends:16}  {scopes}"
-                f"  owner {owner}  worker {worker}  {token.name}"
+                f"  owner {owner}  worker {worker}  {harmless(token.name)}"
             )
 
     def revoke(self, given: str) -> None:

@@ -111,8 +111,8 @@ def _from_rest_framework(request: HttpRequest, error: exceptions.APIException) -
     response = problem(request, status, str(error.detail), code=code)
     if challenge := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = challenge
-    if wait := getattr(error, "wait", None):
-        response["Retry-After"] = str(math.ceil(wait))
+    if isinstance(error, exceptions.Throttled):
+        response["Retry-After"] = str(max(1, math.ceil(getattr(error, "wait", None) or 0)))
     return response
 
 

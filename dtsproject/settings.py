@@ -173,6 +173,7 @@ REST_FRAMEWORK = {
         "jobs.authentication.NoToken",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["jobs.authentication.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["jobs.throttles.Clients"],
     "DEFAULT_METADATA_CLASS": None,
     "URL_FORMAT_OVERRIDE": None,
     "LIST_SERIALIZER_ERRORS_AS_DICT": True,

@@ -22,6 +22,7 @@ from jobs import logs, queue
 from jobs.api.base import ApiViewSet, S
 from jobs.authentication import access
 from jobs.models import Lease
+from jobs.throttles import Workers
 from workers import registry
 from workers.api.filters import WorkerFilter
 from workers.api.serializers import (
@@ -76,6 +77,10 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
             return
         if not Worker.objects.filter(pk=kwargs["pk"], name=bound).exists():
             raise NotThisWorker(f"This token is for worker {bound} alone.")
+
+    def get_throttles(self) -> list:
+        for_workers = self.scope == "work" and self.request.method == "POST"
+        return [Workers()] if for_workers else super().get_throttles()
 
     # -- for workers -------------------------------------------------------------------------
 

@@ -74,6 +74,11 @@ fuzz: $(VENV)/installed-dev ## Try the API with made-up requests: EXAMPLES=100 (
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),100) FUZZ_SEED=$(or $(SEED),1) \
 		FUZZ_PHASES=examples,coverage,fuzzing,stateful $(BIN)/python -m pytest -s tests/fuzz
 
+.PHONY: audit-deps
+audit-deps: $(VENV)/installed-dev ## Look for known faults of what the requirements pin
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.txt \
+		-r requirements-embedded.txt -r requirements-dev.txt
+
 .PHONY: up
 up: ## Start everything in containers, as the README says
 	@test -f .env || cp .env.example .env

@@ -45,12 +45,12 @@ class Conf:
     backoff_base_seconds: float = 1.0
     backoff_ceiling_seconds: float = 3600.0
 
-    # Of a job in one JSON text, and of one that comes line by line (NDJSON).
     # How often one token, user or address may call in a minute, at the clients' and at the
     # workers' door; 0: as often as it likes. Each process of the server counts for itself.
     client_calls_per_minute: int = 0
     worker_calls_per_minute: int = 0
 
+    # Of a job in one JSON text, and of one that comes line by line (NDJSON).
     max_tasks_per_job: int = 100_000
     max_tasks_per_stream: int = 1_000_000
     # Submits are refused while as many tasks are pending.

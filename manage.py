@@ -19,6 +19,8 @@ class Utility(ManagementUtility):
     """Django's, but that it refuses nonsense in one line, with exit status 2."""
 
     def execute(self) -> None:
+        if self.argv[1:2] == ["run_worker"]:
+            note_server(self.argv[2:])
         if self.argv[1:2] and self.argv[1] in LOOPS:
             with contextlib.suppress(ImproperlyConfigured, ImportError):  # execute reports them
                 leave_out_pages(self.argv[2:])
@@ -30,6 +32,15 @@ class Utility(ManagementUtility):
         if subcommand not in get_commands():
             refuse(f"no command {subcommand!r}; `manage.py help` lists them")
         return super().fetch_command(subcommand)
+
+
+def note_server(arguments: list[str]) -> None:
+    """Tells the settings of a worker's --server: they then ask for no database."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--server")
+    with contextlib.suppress(argparse.ArgumentError):  # the command refuses it
+        if server := parser.parse_known_args(arguments)[0].server:
+            os.environ["DTS_SERVER"] = server
 
 
 def leave_out_pages(arguments: list[str]) -> None:

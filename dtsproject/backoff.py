@@ -15,7 +15,9 @@ class Backoff:
     def reset(self) -> None:
         self._seconds = FIRST_SECONDS
 
-    def next(self) -> float:
+    def next(self, asked_seconds: float = 0.0) -> float:
+        """Seconds to wait: as many as the other side asked for at least, up to the longest."""
         seconds = self._seconds * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
         self._seconds = min(2 * self._seconds, self.longest_seconds)
-        return seconds
+        asked = min(asked_seconds, self.longest_seconds)
+        return max(seconds, asked * random.uniform(1.0, 1.5))  # noqa: S311

@@ -75,6 +75,12 @@ def conf() -> Conf:
     return Conf(**{key.lower(): value for key, value in settings.DTS.items()})
 
 
+def adopt(terms: Mapping[str, Any]) -> None:
+    """Puts these values over this process's own: what its server told a worker to keep to."""
+    settings.DTS = {**settings.DTS, **{name.upper(): value for name, value in terms.items()}}
+    conf.cache_clear()
+
+
 @receiver(setting_changed)
 def _forget(*, setting: str, **_: object) -> None:
     """Settings change under tests only (override_settings)."""

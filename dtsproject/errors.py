@@ -5,7 +5,14 @@ from typing import Any
 
 
 class Unreachable(Exception):
-    """The other side does not answer, for now. What was asked may or may not have happened."""
+    """The other side does not answer, for now. What was asked may or may not have happened.
+
+    `retry_after_seconds` is how long it asked to be left alone, if it did.
+    """
+
+    def __init__(self, reason: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Refusal(Exception):

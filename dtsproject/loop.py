@@ -67,7 +67,7 @@ class Loop:
                     raise
                 log.warning("no_answer", loop=type(self).__name__, error=str(error).strip())
                 connection.close()
-                self._back_off(backoff.next())
+                self._back_off(backoff.next(getattr(error, "retry_after_seconds", 0.0)))
                 continue
             if once:
                 return

@@ -19,16 +19,21 @@ env = environ.Env()
 if (BASE_DIR / ".env").exists():
     env.read_env(BASE_DIR / ".env")
 
+# The API whose worker this process is; it needs no database (`run_worker --server`, manage.py).
+SERVER = env.str("DTS_SERVER", default="")
+TOKEN = env.str("DTS_TOKEN", default="")
 LOCAL = env.bool("DTS_LOCAL", default="DATABASE_URL" not in os.environ)
 DEBUG = env.bool("DEBUG", default=False)
 STATE_DIR = Path(env.str("DTS_STATE_DIR", default=str(BASE_DIR / ".dts")))
-SECRET_KEY = env.str("SECRET_KEY", default="") or secret.local_key(STATE_DIR, allowed=LOCAL)
+SECRET_KEY = env.str("SECRET_KEY", default="") or secret.local_key(
+    STATE_DIR, allowed=LOCAL or bool(SERVER)
+)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 for name, example in (
     ("DATABASE_URL", "postgresql://dts:password@db.example.org/dts"),
     ("ALLOWED_HOSTS", "dts.example.org"),
 ):
-    if not LOCAL and not os.environ.get(name):
+    if not (LOCAL or SERVER or os.environ.get(name)):
         raise environ.ImproperlyConfigured(f"Set {name}, such as {example}")
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 ORCH_HOST = env.str("ORCH_HOST", default="127.0.0.1")
@@ -92,7 +97,7 @@ TEMPLATES = [
 
 # libpq itself reads the URL, so sockets, several hosts and every libpq option work in it.
 try:
-    DATABASE_URL = env.str("DATABASE_URL", default="") or embedded.Cluster().url()
+    DATABASE_URL = "" if SERVER else env.str("DATABASE_URL", default="") or embedded.Cluster().url()
 except embedded.EmbeddedError as error:
     raise environ.ImproperlyConfigured(str(error)) from error
 _database = conninfo_to_dict(DATABASE_URL)
@@ -124,6 +129,8 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
+if SERVER:
+    DATABASES = {}
 # NOTIFY does not pass a transaction pooler: name PostgreSQL itself here where one stands between.
 LISTEN_URL = env.str("DTS_LISTEN_URL", default="")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -33,11 +33,14 @@ class Heartbeat(Loop):
 
     def __init__(self, agent: "Agent") -> None:
         super().__init__()
+        self.full_tick = 2**31
+        self.agent = agent
+
+    def run(self, *, once: bool = False) -> None:
         self.interval_seconds = conf().heartbeat_seconds
         # So that after an outage it comes well before recovery judges.
         self.longest_backoff_seconds = min(LONGEST_SECONDS, self.interval_seconds)
-        self.full_tick = 2**31
-        self.agent = agent
+        super().run(once=once)
 
     def tick(self) -> int:
         agent, runner = self.agent, self.agent.runner
@@ -108,10 +111,11 @@ class Agent(Loop):
                 break
             except Unreachable as error:
                 log.warning("cannot_register", error=str(error))
-                self.wait(backoff.next())
+                self.wait(backoff.next(error.retry_after_seconds))
             if self.draining:
                 self.stop()
                 return
+        self.runner.guard.patience_seconds = conf().lease_seconds / 2
         self.runner.renew(lease_end(asked_at))
         self.runner.start()
         self._heartbeats.start()
@@ -137,7 +141,11 @@ class Agent(Loop):
             self.heartbeat.wake()
 
     def tick(self) -> int:
-        moved = self.exchange() + self.runner.work()
+        try:
+            moved = self.exchange() + self.runner.work()
+        except Refusal as refusal:
+            self.fail(refusal)
+            return 0
         self.cut_off = False
         if self.draining:
             self._drain()
@@ -221,7 +229,7 @@ class Agent(Loop):
         if not self.runner.held():
             self.heartbeat.stop()
             self._heartbeats.join(conf().lease_seconds)  # a late heartbeat would find us gone
-            with contextlib.suppress(Unreachable):  # then its name is free a lease later
+            with contextlib.suppress(Unreachable, Refusal):  # then its name is free a lease later
                 self.transport.leave()
             self.stop()
         else:

@@ -24,6 +24,7 @@ class Identity:
     machine_id: str
     lock_path: Path
     former_boot_dead: bool
+    former_boot_id: UUID | None
 
 
 def default_name() -> str:
@@ -42,7 +43,8 @@ def take(name: str) -> Identity:
     dead = bool(former) and lock_is_free(lock_path)
     if dead:
         kill_survivors(former, lock_path)
-    return Identity(name, boot_id, _machine_id(folder), lock_path, dead)
+    former_id = UUID(former) if former else None
+    return Identity(name, boot_id, _machine_id(folder), lock_path, dead, former_id)
 
 
 def keep(identity: Identity) -> None:

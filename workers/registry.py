@@ -18,8 +18,9 @@ from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from jobs import logs, queue
+from jobs.marks import Marks
 from jobs.models import Lease
-from jobs.specs import Ending, LogPart
+from jobs.specs import Claimed, Ending, LogPart
 from workers.models import PRESENT, State, Worker
 
 
@@ -111,6 +112,20 @@ def deliver(name: str, endings: Sequence[Ending], parts: Sequence[LogPart]) -> d
     if parts:
         logs.append(worker.pk, parts)
     return queue.report(endings, worker_id=worker.pk) if endings else {}
+
+
+def exchange(
+    worker_id: int, boot_id: UUID, endings: Sequence[Ending], limit: int, marks: Marks
+) -> tuple[dict[int, str], list[Claimed]]:
+    """Reports `endings` and claims up to `limit` tasks for this boot, in one commit; either may
+    be nothing. See `queue.report` and `queue.claim`."""
+    if not limit:
+        return queue.report(endings, worker_id=worker_id) if endings else {}, []
+    if not endings:
+        return {}, queue.claim(worker_id=worker_id, boot_id=boot_id, limit=limit, marks=marks)
+    return queue.report_and_claim(
+        endings, worker_id=worker_id, boot_id=boot_id, limit=limit, marks=marks
+    )
 
 
 def heartbeat(

@@ -5,20 +5,16 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 
 from dtsproject.embedded import Cluster
-from tests.helpers import wait_until
 from tests.processes.conftest import Fleet
 
 API = "dts api"
@@ -43,41 +39,15 @@ class Installation(Fleet):
         folder.mkdir()
         super().__init__(folder)
         self.cluster = Cluster(self.home / "postgres")
-        self.port = free_port()
         self.environment |= {
             "DATABASE_URL": self.cluster.url(),
             "DTS_ANONYMOUS_ACCESS": "loopback",
-            "ORCH_PORT": str(self.port),
-            "WEB_CONCURRENCY": "1",
             **environment,
         }
 
     def migrate(self) -> None:
         command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
         subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
-
-    def api(self) -> subprocess.Popen:
-        log = (self.folder / f"{len(self.processes)}-api.log").open("wb")
-        command = [sys.executable, "-m", "gunicorn"]
-        options = {"cwd": ROOT, "env": self.environment, "stdout": log, "stderr": log}
-        self.processes.append(subprocess.Popen(command, start_new_session=True, **options))
-        wait_until(lambda: self.ask("/readyz")[0] == 200, 60)
-        return self.processes[-1]
-
-    def ask(self, path: str, body: object = None, **headers: str) -> tuple[int, dict, bytes]:
-        """Status, headers and body of an answer; 0 where there is none."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", **headers},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-                return answer.status, dict(answer.headers), answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, dict(error.headers), error.read()
-        except OSError:
-            return 0, {}, b""
 
     def submit(self, *commands: str, **task: object) -> int | None:
         """The id of the job, if it was acknowledged."""
@@ -148,12 +118,6 @@ def send(pids: list[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def watch(seconds: float, look) -> list:

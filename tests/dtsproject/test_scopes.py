@@ -44,6 +44,8 @@ SCOPE_OF = {
     "POST /api/v1/workers": "work",
     "GET /api/v1/workers/<int:pk>": "read",
     "POST /api/v1/workers/<int:pk>/claim": "work",
+    "POST /api/v1/workers/deliver": "work",
+    "POST /api/v1/workers/<int:pk>/exchange": "work",
     "POST /api/v1/workers/<int:pk>/heartbeat": "work",
     "POST /api/v1/workers/<int:pk>/report": "work",
     "POST /api/v1/workers/<int:pk>/log": "work",

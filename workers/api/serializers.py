@@ -84,18 +84,26 @@ class EndingReport(HeldTask):
     output = Text(required=False, allow_blank=True)
 
 
-class Report(Boot):
-    endings = EndingReport(many=True, allow_empty=False, max_length=MAX_REPORT)  # type: ignore[call-arg]
-
+class Endings(Boot):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """A task cannot have ended twice; the answer names results by task."""
-        if len({ending["task_id"] for ending in attrs["endings"]}) < len(attrs["endings"]):
+        endings = attrs.get("endings", [])
+        if len({ending["task_id"] for ending in endings}) < len(endings):
             fault = serializers.ErrorDetail("Name each task once.", code="duplicate")
             raise serializers.ValidationError({"endings": [fault]})
         return attrs
 
     def to_endings(self) -> list[Ending]:
-        return [Ending(**ending) for ending in self.validated_data["endings"]]
+        return [Ending(**ending) for ending in self.validated_data.get("endings", [])]
+
+
+class Report(Endings):
+    endings = EndingReport(many=True, allow_empty=False, max_length=MAX_REPORT)  # type: ignore[call-arg]
+
+
+class Exchange(Endings):
+    endings = EndingReport(many=True, max_length=MAX_REPORT)  # type: ignore[call-arg]
+    limit = Integer(min_value=0, max_value=2000, help_text="Tasks to claim; 0: only report.")
 
 
 @extend_schema_field(
@@ -124,6 +132,15 @@ class LogParts(Boot):
 
     def to_parts(self) -> list[LogPart]:
         return [LogPart(**part) for part in self.validated_data["parts"]]
+
+
+class Delivery(Endings):
+    name = Label(max_length=100)
+    endings = EndingReport(many=True, required=False, max_length=MAX_REPORT)  # type: ignore[call-arg]
+    parts = LogPartReport(many=True, required=False, max_length=MAX_REPORT)  # type: ignore[call-arg]
+
+    def to_parts(self) -> list[LogPart]:
+        return [LogPart(**part) for part in self.validated_data.get("parts", [])]
 
 
 class WorkerSerializer(serializers.ModelSerializer):
@@ -194,6 +211,10 @@ class Verdict(serializers.Serializer):
 
 class ReportAnswer(serializers.Serializer):
     results = Verdict(many=True)
+
+
+class ExchangeAnswer(ReportAnswer):
+    tasks = ClaimedTask(many=True)
 
 
 class LogAnswer(serializers.Serializer):

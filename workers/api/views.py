@@ -1,6 +1,7 @@
 """The workers' door: register, claim, heartbeat, report, log, leave; and for people, drain."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,9 @@ from dtsproject.openapi import refused
 from jobs import logs, queue
 from jobs.api.base import ApiViewSet, S
 from jobs.authentication import access
+from jobs.marks import Marks
 from jobs.models import Lease
+from jobs.specs import Ending
 from jobs.throttles import Workers
 from workers import registry
 from workers.api.filters import WorkerFilter
@@ -30,6 +33,9 @@ from workers.api.serializers import (
     Boot,
     Claim,
     ClaimAnswer,
+    Delivery,
+    Exchange,
+    ExchangeAnswer,
     Heartbeat,
     LogAnswer,
     LogParts,
@@ -51,6 +57,36 @@ class NotThisWorker(Refusal):
 
 class LeaseLost(Refusal):
     code, title = "lease_lost", "The lease was lost"
+
+
+_of_thread = threading.local()
+
+
+def marks_of_thread() -> Marks:
+    """Up to where the claims of this thread, of whichever worker, have read the lanes."""
+    if not hasattr(_of_thread, "marks"):
+        _of_thread.marks = Marks()
+    return _of_thread.marks
+
+
+def check_bound(request: Request, name: str) -> None:
+    """Raises NotThisWorker where the token is for another worker than `name`."""
+    bound = access(request).worker_name
+    if bound not in ("", name):
+        raise NotThisWorker(f"This token is for worker {bound}, not {name}.")
+
+
+def verdicts(endings: Sequence[Ending], states: Mapping[int, str]) -> list[dict[str, Any]]:
+    """What became of each ending, given the new states of those that were accepted."""
+    return [
+        {
+            "task_id": ending.task_id,
+            "fencing_token": ending.fencing_token,
+            "accepted": ending.task_id in states,
+            "status": states.get(ending.task_id),
+        }
+        for ending in endings
+    ]
 
 
 @extend_schema_view(
@@ -91,9 +127,7 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     )
     def create(self, request: Request) -> Response:
         registration = self.checked(WorkerRegistration).to_registration()
-        bound = access(request).worker_name
-        if bound not in ("", registration.name):
-            raise NotThisWorker(f"This token is for worker {bound}, not {registration.name}.")
+        check_bound(request, registration.name)
         worker = registry.register(registration)
         names = ("lease_seconds", "heartbeat_seconds", "kill_grace_seconds")
         terms = {name: getattr(conf(), name) for name in names}
@@ -136,21 +170,46 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     def report(self, request: Request, pk: int) -> Response:
         endings = self.from_boot(Report).to_endings()
         states = queue.report(endings, worker_id=pk)
-        results = [
-            {
-                "task_id": ending.task_id,
-                "fencing_token": ending.fencing_token,
-                "accepted": ending.task_id in states,
-                "status": states.get(ending.task_id),
-            }
-            for ending in endings
-        ]
+        results = verdicts(endings, states)
         if not states:
             raise LeaseLost(
                 "None of these tasks is held under the fencing token reported; nothing changed.",
                 results=results,
             )
         return Response({"results": results})
+
+    @extend_schema(
+        summary="Report and claim in one",
+        description="As report and claim, in one commit; what was not held is in the results.",
+        request=Exchange,
+        responses={200: ExchangeAnswer} | SUPERSEDED,
+    )
+    @action(detail=True, methods=["post"], takes_body=True)
+    def exchange(self, request: Request, pk: int) -> Response:
+        asked = self.from_boot(Exchange)
+        endings, limit = asked.to_endings(), asked.validated_data["limit"]
+        boot_id = asked.validated_data["boot_id"]
+        states, tasks = registry.exchange(pk, boot_id, endings, limit, marks_of_thread())
+        return Response(
+            {"results": verdicts(endings, states), "tasks": [task._asdict() for task in tasks]}
+        )
+
+    @extend_schema(
+        summary="Deliver what a former start of the worker left",
+        description="For what it kept on its disk; before the worker registers anew.",
+        request=Delivery,
+        responses={200: ReportAnswer} | SUPERSEDED,
+    )
+    @action(detail=False, methods=["post"], takes_body=True)
+    def deliver(self, request: Request) -> Response:
+        asked = self.checked(Delivery)
+        name, boot_id = asked.validated_data["name"], asked.validated_data["boot_id"]
+        check_bound(request, name)
+        if not Worker.objects.filter(name=name, boot_id=boot_id).exists():
+            raise registry.Superseded(f"This boot does not hold the name {name} any more")
+        endings = asked.to_endings()
+        states = registry.deliver(name, endings, asked.to_parts())
+        return Response({"results": verdicts(endings, states)})
 
     @extend_schema(
         summary="Store output of held tasks",

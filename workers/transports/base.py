@@ -19,21 +19,22 @@ class Transport(Protocol):
         """Reports what a former boot of the worker `name` left; answers as `exchange` does."""
 
     def register(self, registration: Registration) -> None:
-        """Announces the worker. Raises NameTaken."""
+        """Announces the worker; from then on `conf()` has its server's terms. Raises NameTaken."""
 
     def exchange(
         self, endings: Sequence[Ending], limit: int
     ) -> tuple[dict[int, str], list[Claimed]]:
         """Reports ended attempts and leases up to `limit` tasks to the worker.
 
-        Answers each reported task's new state (one missing was not held), and what was claimed.
+        Answers each reported task's new state (one missing was not held), and what was claimed:
+        nothing by a boot that was replaced, which may raise Superseded.
         """
 
     def heartbeat(self, held: Mapping[int, int], *, draining: bool) -> Beat:
         """Renews the leases in `held` ({task id: fencing token}). Raises Superseded."""
 
     def log(self, parts: Sequence[LogPart]) -> None:
-        """Stores output of tasks the worker holds."""
+        """Stores output of tasks the worker holds. May raise Superseded."""
 
     def leave(self) -> None:
         """Says that the worker ends in good order."""

@@ -10,7 +10,7 @@ from django.db import connection
 
 from dtsproject import wakeups
 from dtsproject.errors import Unreachable
-from jobs import logs, queue
+from jobs import logs
 from jobs.marks import Marks
 from jobs.specs import Claimed, Ending, LogPart
 from workers import registry
@@ -57,14 +57,7 @@ class DatabaseTransport:
     def exchange(
         self, endings: Sequence[Ending], limit: int
     ) -> tuple[dict[int, str], list[Claimed]]:
-        worker_id, boot_id, marks = self.worker_id, self.boot_id, self.marks
-        if not endings:
-            return {}, queue.claim(worker_id=worker_id, boot_id=boot_id, limit=limit, marks=marks)
-        if not limit:
-            return queue.report(endings, worker_id=worker_id), []
-        return queue.report_and_claim(
-            endings, worker_id=worker_id, boot_id=boot_id, limit=limit, marks=marks
-        )
+        return registry.exchange(self.worker_id, self.boot_id, endings, limit, self.marks)
 
     @reaching
     def heartbeat(self, held: Mapping[int, int], *, draining: bool) -> Beat:

@@ -3,7 +3,6 @@ import os
 import re
 import socket
 import sys
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -22,7 +21,7 @@ from workers.registry import Registration
 from workers.runner import Runner
 from workers.siblings import REFUSED, Siblings
 from workers.spool import Spool
-from workers.transports.database import DatabaseTransport
+from workers.transports import choice
 
 MAX_SLOTS = 1000
 MAX_PROCESSES = 100
@@ -45,6 +44,7 @@ class Command(BaseCommand):
             default=1,
             help="workers to run side by side, NAME-1 and so on, each with its slots",
         )
+        choice.add_arguments(parser)
         parser.add_argument("--name", type=worker_name, help="unique; default: host name and pid")
         parser.add_argument(
             "--capabilities", type=words, default=[], help="what it offers: gpu,region=eu"
@@ -90,14 +90,15 @@ class Command(BaseCommand):
 
         def make_runner(on_end: Any) -> Runner:
             runner = InlineRunner if options["executor"] == "inline" else Runner
-            patience = conf().lease_seconds / 2
-            start_guard = partial(Guard, me.lock_path, patience_seconds=patience)
             return runner(me.boot_id, options["slots"], start_guard, on_end)
+
+        def start_guard() -> Guard:
+            return Guard(me.lock_path, patience_seconds=conf().lease_seconds / 2)
 
         try:
             agent = Agent(
                 registration,
-                DatabaseTransport(),
+                choice.transport(options, me.former_boot_id),
                 make_runner,
                 options["drain_seconds"],
                 Spool(me.lock_path.with_suffix(".spool")),
@@ -118,6 +119,10 @@ def commands(options: dict[str, Any]) -> dict[str, list[str]]:
     same = [f"--{key}={options[key]}" for key in ("slots", "executor")]
     same.append(f"--drain-seconds={options['drain_seconds']}")
     same += [f"--{key}={','.join(options[key])}" for key in ("capabilities", "queues")]
+    if options["server"]:
+        same.append(f"--server={options['server']}")
+    if options["token_file"]:
+        same.append(f"--token-file={options['token_file']}")
     if options["pythonpath"]:
         same.append(f"--pythonpath={options['pythonpath']}")
     return {

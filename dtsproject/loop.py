@@ -48,6 +48,10 @@ class Loop:
         """Does a bounded batch of work. Returns how many rows it moved."""
         raise NotImplementedError
 
+    def pause(self) -> float:
+        """How many seconds to wait after a tick that moved less than `full_tick`."""
+        return self.interval_seconds
+
     def lost_contact(self) -> None:
         """Called after a tick that failed for the database's or the network's sake, and at each
         wake-up until the next tick."""
@@ -73,7 +77,7 @@ class Loop:
                 return
             backoff.reset()
             if moved < self.full_tick:
-                self.wait(self.interval_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+                self.wait(self.pause() * random.uniform(0.9, 1.1))  # noqa: S311
 
     def _back_off(self, seconds: float) -> None:
         self._retry_at = time.monotonic() + seconds

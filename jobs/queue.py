@@ -26,7 +26,7 @@ from jobs.priority import prioritise
 from jobs.promotion import HEAD, promote, recall
 from jobs.specs import Claimed, Ending
 from jobs.states import Outcome, Status
-from jobs.submission import TooManyLanes, submit
+from jobs.submission import TooManyLanes, submit, submit_all
 
 # Silence proves no death; but what was lost so often may take every worker with it, one by one.
 LOST_PER_DEATH = 10
@@ -53,6 +53,7 @@ __all__ = [
     "retry",
     "settle",
     "submit",
+    "submit_all",
 ]
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
+from psycopg import Cursor
+
 from dtsproject import wakeups
 from dtsproject.conf import conf, load
 from dtsproject.errors import Refusal
@@ -28,14 +31,28 @@ class LanesMissing(Exception):
 
 def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
     """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
-    wanted = {lane_key(task.requires) for batch in _batches(spec.tasks) for task in batch}
-    try:
-        job, scores = _store(spec, submitted_by, wanted)
-    except LanesMissing as missing:
-        _make_lanes(spec.queue, missing.args)
-        job, scores = _store(spec, submitted_by, wanted)
+    job, scores = _store_with_lanes(spec, submitted_by)
     wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
     return job
+
+
+def submit_all(jobs: Sequence[tuple[JobSpec, str]]) -> list[Job]:
+    """Stores these jobs, each with who submits it, all or nothing: two round trips, one wake-up.
+
+    Raises TooManyLanes.
+    """
+    with transaction.atomic():
+        try:
+            with statements.transaction():
+                sent = [_send_job(spec, submitted_by) for spec, submitted_by in jobs]
+                stored = [
+                    _store_tasks(spec, _wanted(spec), *_begun(cursor, spec, submitted_by))
+                    for (spec, submitted_by), cursor in zip(jobs, sent, strict=True)
+                ]
+        except LanesMissing:
+            stored = [_store_with_lanes(spec, submitted_by) for spec, submitted_by in jobs]
+    wakeups.notify(wakeups.SUBMITTED, str(min(min(scores.values()) for _, scores in stored)))
+    return [job for job, _ in stored]
 
 
 def _batches(tasks: Sequence[TaskSpec] | Spooled) -> Iterator[Sequence[TaskSpec]]:
@@ -44,27 +61,60 @@ def _batches(tasks: Sequence[TaskSpec] | Spooled) -> Iterator[Sequence[TaskSpec]
     return (tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH))
 
 
+def _wanted(spec: JobSpec) -> set[tuple[str, ...]]:
+    return {lane_key(task.requires) for batch in _batches(spec.tasks) for task in batch}
+
+
+def _store_with_lanes(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores"]:
+    """The stored job and its tasks' scores. Raises TooManyLanes."""
+    wanted = _wanted(spec)
+    try:
+        return _store(spec, submitted_by, wanted)
+    except LanesMissing as missing:
+        _make_lanes(spec.queue, missing.args)
+        return _store(spec, submitted_by, wanted)
+
+
 def _store(spec: JobSpec, submitted_by: str, wanted: set[tuple[str, ...]]) -> tuple[Job, "Scores"]:
     """The stored job and its tasks' scores. Raises LanesMissing."""
     with statements.transaction():
-        job, lanes = _begin_job(spec, submitted_by)
-        scores = Scores(load(conf().policy), job)
-        if missing := wanted - lanes.keys():
-            raise LanesMissing(*sorted(missing))
-        # Each batch is stored while the next is made ready.
-        for number, batch in enumerate(_batches(spec.tasks), 1):
-            statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
-            if number % MOST_UNDER_WAY == 0:
-                statements.catch_up()
+        sent = _send_job(spec, submitted_by)
+        return _store_tasks(spec, wanted, *_begun(sent, spec, submitted_by))
+
+
+def _store_tasks(
+    spec: JobSpec, wanted: set[tuple[str, ...]], job: Job, lanes: Mapping[tuple[str, ...], int]
+) -> tuple[Job, "Scores"]:
+    scores = Scores(load(conf().policy), job)
+    if missing := wanted - lanes.keys():
+        raise LanesMissing(*sorted(missing))
+    # Each batch is stored while the next is made ready.
+    for number, batch in enumerate(_batches(spec.tasks), 1):
+        statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
+        if number % MOST_UNDER_WAY == 0:
+            statements.catch_up()
     return job, scores
 
 
-def _begin_job(spec: JobSpec, submitted_by: str) -> tuple[Job, dict[tuple[str, ...], int]]:
-    """The job's row, and the id of each lane that its queue has, by what it requires."""
+def _send_job(spec: JobSpec, submitted_by: str) -> Cursor:
     given = {"name": spec.name, "queue": spec.queue, "submitted_by": submitted_by}
-    rows = statements.rows("begin_job", {**given, "labels": json.dumps(spec.labels)})
+    return statements.execute("begin_job", {**given, "labels": json.dumps(spec.labels)})
+
+
+def _begun(
+    sent: Cursor, spec: JobSpec, submitted_by: str
+) -> tuple[Job, dict[tuple[str, ...], int]]:
+    """The job's row, and the id of each lane that its queue has, by what it requires."""
+    rows = sent.fetchall()
     (job_id, created_at, _, _), *_ = rows
-    job = Job(pk=job_id, labels=spec.labels, created_at=created_at, **given)
+    job = Job(
+        pk=job_id,
+        name=spec.name,
+        queue=spec.queue,
+        labels=spec.labels,
+        submitted_by=submitted_by,
+        created_at=created_at,
+    )
     return job, {tuple(requires): lane for _, _, lane, requires in rows if lane is not None}
 
 

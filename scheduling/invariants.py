@@ -13,6 +13,7 @@ from django.db import connection, transaction
 
 from dtsproject.conf import conf
 
+APPS = ("jobs", "workers", "scheduling")
 SHOWN_IDS = 10
 # A running recovery takes a lease back well before as many leases of silence.
 SILENT_LEASES = 5
@@ -242,6 +243,14 @@ INVARIANTS = (
         of="constraint",
     ),
     Invariant(
+        "firing_job_once",
+        "no two firings name the same job",
+        "DTS never writes this: keep the rows of this schedule and report a bug",
+        """SELECT job_id FROM firings WHERE job_id IS NOT NULL
+            GROUP BY job_id HAVING count(*) > 1""",
+        of="job",
+    ),
+    Invariant(
         "deadlines_enforced",
         "no lease is long past its attempt's deadline",
         "start manage.py run_recovery",
@@ -256,6 +265,15 @@ INVARIANTS = (
         """SELECT task_id FROM leases JOIN workers ON workers.id = worker_id
             WHERE greatest(claimed_at, last_heartbeat)
                 < now() - make_interval(secs => %(silent_seconds)s)""",
+        warning=True,
+    ),
+    Invariant(
+        "schedules_fired",
+        "no schedule is long past its next time",
+        "start manage.py run_scheduler",
+        """SELECT id FROM schedules
+            WHERE next_run_at < now() - make_interval(secs => %(silent_seconds)s)""",
+        of="schedule",
         warning=True,
     ),
 )
@@ -287,7 +305,5 @@ def look(invariant: Invariant) -> Finding:
 
 
 def declared_constraints() -> list[str]:
-    models = [
-        model for name in ("jobs", "workers") for model in apps.get_app_config(name).get_models()
-    ]
+    models = [model for name in APPS for model in apps.get_app_config(name).get_models()]
     return sorted(constraint.name for model in models for constraint in model._meta.constraints)

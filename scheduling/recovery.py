@@ -12,6 +12,7 @@ from dtsproject.conf import conf
 from dtsproject.loop import Loop
 from dtsproject.postgresql.base import patient
 from jobs import logs, prune, queue
+from scheduling import schedules
 from workers import registry
 from workers.guard_wire import boottime
 
@@ -64,5 +65,7 @@ class Recovery(Loop):
             logs.make_partitions()
             logs.drop_old_partitions()
             while prune.prune() or prune.prune_keys():
+                pass
+            while schedules.prune():
                 pass
             registry.prune_gone()

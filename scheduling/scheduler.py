@@ -19,6 +19,7 @@ from dtsproject.conf import conf
 from dtsproject.loop import Loop
 from jobs import queue, statements
 from jobs.marks import Marks
+from scheduling.firer import Firer
 
 # "dts" and "promote" as two numbers for pg_try_advisory_xact_lock(int, int).
 PROMOTION_LOCK = (0x647473, 1)
@@ -57,6 +58,7 @@ class Scheduler(Loop):
         self.full_tick = conf().promote_batch
         self.windows: dict[int, Window] = {}
         self.waiting_marks, self.ready_marks = Marks(), Marks()
+        self.firer = Firer()
         self._chores_at = 0.0
         self._settled_up_to: int | None = None
 
@@ -65,13 +67,19 @@ class Scheduler(Loop):
         for _, score in self._listener.heard() if self._listener else ():
             self.waiting_marks.forget(beyond=(int(score), 0, 0) if score else ())
 
+    def pause(self) -> float:
+        return min(self.interval_seconds, self.firer.seconds_left())
+
     def tick(self) -> int:
-        promoted = self.promote()
+        fired = self.firer.tick()
+        if fired:
+            self.waiting_marks.forget()
+        moved = fired + self.promote()
         now = time.monotonic()
         if now < self._chores_at:
-            return promoted
+            return moved
         self._chores_at = now + conf().scheduler_interval_seconds / 2
-        return promoted + self._chores()
+        return moved + self._chores()
 
     def _chores(self) -> int:
         due = queue.bring_due(batch=conf().promote_batch)

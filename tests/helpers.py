@@ -4,14 +4,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import F
 
 from dtsproject.postgresql.base import Connection
 from jobs import queue
 from jobs.models import Task
 from jobs.specs import Claimed, Ending, JobSpec, TaskSpec
 from jobs.states import Outcome
+from scheduling import schedules
+from scheduling.models import Schedule
 from scheduling.scheduler import Scheduler
 from workers import registry
 from workers.models import Worker
@@ -83,3 +87,15 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
         if time.monotonic() > give_up_at:
             raise AssertionError("it did not come to pass in time")
         time.sleep(0.02)
+
+
+def scheduled(cron: str = "* * * * *", *, back: timedelta | None = None, **values) -> Schedule:
+    """A new schedule; `back` moves its next time back, as if all schedulers had been away."""
+    values.setdefault("name", "every-minute")
+    values.setdefault("template", {"name": "{schedule}", "tasks": [{"payload": {"cmd": "true"}}]})
+    with transaction.atomic():
+        made = schedules.create({"cron": cron, **values}, created_by="tests")
+    if back is not None:
+        Schedule.objects.filter(pk=made.pk).update(next_run_at=F("next_run_at") - back)
+        made.refresh_from_db()
+    return made

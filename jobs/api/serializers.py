@@ -114,14 +114,16 @@ class JobSubmission(JobHead):
     tasks = TaskSubmission(many=True, allow_empty=False)
 
 
+# To make one, with copies of all its fields, costs more than to check a small job.
+SUBMISSION = JobSubmission()
+
+
 def job_spec(data: object) -> JobSpec:
     """The job that `data`, parsed JSON (see dtsproject.parsers.loads), describes.
 
     Raises DRF's ValidationError, whose detail names every fault by its place.
     """
-    submission = JobSubmission(data=data)
-    submission.is_valid(raise_exception=True)
-    job = submission.validated_data
+    job = SUBMISSION.run_validation(data)
     return JobSpec(**job | {"tasks": [TaskSpec(**task) for task in job["tasks"]]})
 
 

@@ -17,7 +17,7 @@ from scheduling.invariants import INVARIANTS, look, snapshot
 from tests.helpers import claim, ended, promote, register, running, shell, submit
 
 pytestmark = pytest.mark.django_db
-WARNINGS = {"deadlines_enforced", "silent_workers_recovered"}
+WARNINGS = {"deadlines_enforced", "silent_workers_recovered", "schedules_fired"}
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,10 @@ NO_CHECKS = "ALTER TABLE tasks DROP CONSTRAINT tasks_completed_at_iff_ended"
 DROP_JOB_KEY = """DO $$ DECLARE name text; BEGIN FOR name IN SELECT conname FROM pg_constraint
     WHERE conrelid = 'tasks'::regclass AND contype = 'f'
     LOOP EXECUTE 'ALTER TABLE tasks DROP CONSTRAINT ' || name; END LOOP; END $$"""
+SCHEDULE = """INSERT INTO schedules (name, cron, time_zone, template, overlap, catch_up,
+    catch_up_limit, jitter_seconds, created_by, paused_reason, next_run_at)
+    VALUES ('s', '* * * * *', 'UTC', jsonb_build_object(), 'allow', 'one', 1, 0, '', '',
+    now() - interval '1 day')"""
 # What breaks each invariant: statements in which {name} is the id of that task of `work`.
 BREAKS = {
     "live_task_placed": ["DELETE FROM deferred WHERE task_id = {later}"],
@@ -121,6 +125,13 @@ BREAKS = {
     "attempt_worker_exists": ["UPDATE attempts SET worker_id = 999999 WHERE task_id = {done}"],
     "log_task_exists": ["UPDATE log_chunks SET task_id = 999999"],
     "constraints_in_force": [NO_CHECKS],
+    "firing_job_once": [
+        SCHEDULE,
+        "INSERT INTO firings (schedule_id, scheduled_at, outcome, job_id)"
+        " SELECT id, now() + n * interval '1 s', 'fired', 7"
+        " FROM schedules, generate_series(1, 2) n",
+    ],
+    "schedules_fired": [SCHEDULE],
     "deadlines_enforced": [
         "UPDATE leases SET deadline_at = now() - interval '1 day' WHERE task_id = {running}"
     ],
@@ -131,6 +142,7 @@ BREAKS = {
 }
 # Other invariants that the same break must break as well.
 ALSO = {
+    "firing_job_once": {"schedules_fired"},
     "narrow_row_has_task": {"live_task_placed"},
     "completed_iff_ended": {"constraints_in_force"},
     "attempt_task_exists": {"attempts_complete"},

@@ -11,6 +11,7 @@ from dtsproject.docs import Docs
 from jobs.api.base import check_parameters
 from jobs.api.queues import QueueViewSet
 from jobs.api.views import JobViewSet, TaskViewSet
+from scheduling.api.schedules import ScheduleViewSet
 from scheduling.api.views import StatsViewSet, WhyViewSet
 from workers.api.views import WorkerViewSet
 
@@ -26,6 +27,7 @@ router.register("jobs", JobViewSet)
 router.register("tasks", TaskViewSet)
 router.register("queues", QueueViewSet)
 router.register("workers", WorkerViewSet)
+router.register("schedules", ScheduleViewSet)
 
 root = {name: f"{basename}-list" for name, _, basename in router.registry} | {"stats": "stats"}
 routes: list[Any] = [

@@ -7,8 +7,8 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from jobs.models.access import SCOPES
-from tests.api import Client, problem
-from tests.helpers import register, submit
+from tests.api import JOB, Client, problem
+from tests.helpers import promote, register, scheduled, submit
 
 pytestmark = pytest.mark.django_db
 OPEN = ""  # no token needed
@@ -40,6 +40,15 @@ SCOPE_OF = {
     "GET /api/v1/queues/<str:name>": "read",
     "POST /api/v1/queues/<str:name>/pause": "operate",
     "POST /api/v1/queues/<str:name>/resume": "operate",
+    "GET /api/v1/schedules": "read",
+    "POST /api/v1/schedules": "submit",
+    "GET /api/v1/schedules/<int:pk>": "read",
+    "PATCH /api/v1/schedules/<int:pk>": "submit",
+    "DELETE /api/v1/schedules/<int:pk>": "operate",
+    "POST /api/v1/schedules/<int:pk>/pause": "operate",
+    "POST /api/v1/schedules/<int:pk>/resume": "operate",
+    "POST /api/v1/schedules/<int:pk>/fire": "operate",
+    "GET /api/v1/schedules/<int:pk>/firings": "read",
     "GET /api/v1/workers": "read",
     "POST /api/v1/workers": "work",
     "GET /api/v1/workers/<int:pk>": "read",
@@ -90,6 +99,7 @@ def call(client, route):
     method, path = route.split()
     (task,) = submit("true")
     pk = {"jobs": task.job_id, "tasks": task.pk, "workers": register(f"w{uuid.uuid4()}").pk}
+    pk["schedules"] = scheduled(name=f"s{task.pk}").pk
     for kind, number in pk.items():
         path = path.replace(f"{kind}/<int:pk>", f"{kind}/{number}")
     path = path.replace("<str:name>", task.queue)

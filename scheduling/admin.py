@@ -7,13 +7,17 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from dtsproject.admin_base import add_fragment
+from scheduling import schedule_admin
 from scheduling.figures import figures
+
+__all__ = ["dashboard", "navigation", "schedule_admin"]
 
 GROUPS = {
     "Work": (
         ("Jobs", "inventory_2", "jobs_job", "jobs.view_job"),
         ("Tasks", "task_alt", "jobs_task", "jobs.view_task"),
         ("Attempts", "replay", "jobs_attempt", "jobs.view_attempt"),
+        ("Schedules", "event_repeat", "scheduling_schedule", "scheduling.view_schedule"),
     ),
     "Fleet": (("Workers", "dns", "workers_worker", "workers.view_worker"),),
     "Access": (

@@ -111,3 +111,32 @@ def past(scale: int) -> list[JobSpec]:
         "house-keeping": ["archive", "mail-digest", "index"] * scale,
     }
     return [job(name, PAST_QUEUE, *map(task, names)) for name, names in jobs.items()]
+
+
+def schedules() -> list[dict]:
+    """Schedules as POST schedules takes them: one that runs within minutes, one by night."""
+
+    def template(name: str, cmd: str) -> dict:
+        return {
+            "name": name,
+            "queue": "ops",
+            "labels": LABELS,
+            "tasks": [{"payload": {"cmd": cmd}}],
+        }
+
+    return [
+        {
+            "name": "disk-check",
+            "cron": "*/5 * * * *",
+            "overlap": "skip",
+            "catch_up": "none",
+            "template": template("disk-check {time}", "df -h /"),
+        },
+        {
+            "name": "nightly-report",
+            "cron": "30 2 * * MON-FRI",
+            "time_zone": "Europe/Berlin",
+            "jitter_seconds": 60,
+            "template": template("report of {date}", "sleep 1; echo report-{date}.pdf 12 pages"),
+        },
+    ]

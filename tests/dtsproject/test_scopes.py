@@ -7,8 +7,8 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from jobs.models.access import SCOPES
-from tests.api import JOB, Client, problem
-from tests.helpers import promote, register, scheduled, submit
+from tests.api import Client, problem
+from tests.helpers import register, scheduled, submit
 
 pytestmark = pytest.mark.django_db
 OPEN = ""  # no token needed

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db import transaction
 from django.utils import timezone
 
 from dtsproject import stack_seeds as seeds
@@ -15,6 +16,9 @@ from jobs import logs, queue
 from jobs.models import Job, Task
 from jobs.specs import Claimed, Ending, JobSpec, LogPart
 from jobs.states import Outcome
+from scheduling import schedules
+from scheduling.api.serializers import ScheduleSubmission
+from scheduling.models import Schedule
 from scheduling.scheduler import Scheduler
 from workers import registry
 
@@ -47,6 +51,17 @@ class Command(BaseCommand):
                 player.leave()
         for spec in seeds.work(scale, timezone.now()):
             self.submit(spec)
+        for described in seeds.schedules():
+            self.schedule(described)
+
+    def schedule(self, described: dict[str, Any]) -> None:
+        if Schedule.objects.filter(name=described["name"]).exists():
+            return
+        asked = ScheduleSubmission(data=described)
+        asked.is_valid(raise_exception=True)
+        with transaction.atomic():
+            made = schedules.create(asked.validated_data, created_by="seed")
+        self.stdout.write(f"{made.name:18} schedule {made.cron} {made.time_zone}")
 
     def submit(self, spec: JobSpec) -> Job:
         job = queue.submit(spec, submitted_by="seed")

@@ -7,6 +7,7 @@ from benchmarks.suite import (
     bloat,
     drain,
     enqueue,
+    firing,
     history,
     http,
     latency,
@@ -19,7 +20,21 @@ from benchmarks.suite import (
 )
 from benchmarks.tables import Section
 
-MODULES = [drain, latency, shell, enqueue, bloat, history, wal, memory, http, load, queries, policy]
+MODULES = [
+    drain,
+    latency,
+    shell,
+    enqueue,
+    bloat,
+    history,
+    wal,
+    memory,
+    http,
+    load,
+    queries,
+    policy,
+    firing,
+]
 SUITE: dict[str, Callable[[Bench], Section]] = {
     module.__name__.rpartition(".")[2]: module.run for module in MODULES
 }

@@ -32,7 +32,7 @@ info = {
     "kind": "pg",
     # Not of tasks: beside a million finished rows that is read from end to end for each look.
     "pending": "SELECT EXISTS(SELECT FROM leases UNION ALL SELECT FROM ready "
-    "UNION ALL SELECT FROM waiting UNION ALL SELECT FROM deferred)",
+    "UNION ALL SELECT FROM waiting UNION ALL SELECT FROM deferred UNION ALL SELECT FROM blocked)",
     "default": "run_worker --executor inline",
     "best": "run_worker --executor inline",
     "table": "tasks",

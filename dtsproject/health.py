@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from dtsproject.problems import safe, unavailable
-from jobs.models import Deferred, Lease, Ready, Waiting
+from jobs.models import Blocked, Deferred, Lease, Ready, Waiting
 from workers.models import State, Worker
 
 COUNTED_UP_TO = 100_000
@@ -59,7 +59,13 @@ class Figures(Collector):
             f"Tasks that have not ended, by state; counted up to {COUNTED_UP_TO}.",
             labels=["state"],
         )
-        tables = {"pending": Waiting, "deferred": Deferred, "queued": Ready, "in_progress": Lease}
+        tables = {
+            "pending": Waiting,
+            "deferred": Deferred,
+            "blocked": Blocked,
+            "queued": Ready,
+            "in_progress": Lease,
+        }
         for state, table in tables.items():
             tasks.add_metric([state], table._default_manager.values("pk")[:COUNTED_UP_TO].count())
         yield tasks

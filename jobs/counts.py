@@ -46,11 +46,14 @@ class Progress:
         return Count(total + 1, total) if self.capped else Count(total, total)
 
     def state(self, job: Job) -> str:
-        """The job's state, as its tasks' tell it: `cancelling` while cancelled ones still run."""
+        """The job's state, as its tasks' tell it: `cancelling` while cancelled ones still run,
+        `paused` when it is and none runs."""
         live = (Status.IN_PROGRESS, Status.QUEUED, Status.PENDING)
         for status in live:
             if self.counts[status]:
-                return "cancelling" if job.cancelled_at else status
+                if job.cancelled_at:
+                    return "cancelling"
+                return "paused" if job.paused_at and status == Status.PENDING else status
         return next((s for s in (Status.FAILED, Status.CANCELLED) if self.counts[s]), Status.DONE)
 
 

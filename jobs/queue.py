@@ -21,7 +21,7 @@ from dtsproject.errors import Refusal
 from jobs import statements
 from jobs.marks import Marks
 from jobs.models import Attempt, Job, Lease, Task
-from jobs.pausing import pause, resume
+from jobs.pausing import pause, pause_job, resume, resume_job
 from jobs.priority import prioritise
 from jobs.promotion import HEAD, promote, recall
 from jobs.specs import Claimed, Ending
@@ -41,6 +41,7 @@ __all__ = [
     "claim",
     "expire",
     "pause",
+    "pause_job",
     "prioritise",
     "promote",
     "recall",
@@ -50,6 +51,7 @@ __all__ = [
     "report",
     "report_and_claim",
     "resume",
+    "resume_job",
     "retry",
     "settle",
     "submit",

@@ -15,6 +15,8 @@ def why(task: Task) -> str:
     """The reason, or nothing when the task does not wait."""
     if task.status not in (Status.PENDING, Status.QUEUED):
         return ""
+    if task.job.paused_at:
+        return "Its job is paused."
     due_at = Deferred.objects.filter(pk=task.pk).values_list("due_at", flat=True).first()
     if due_at is not None:
         if overdue():

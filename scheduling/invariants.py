@@ -22,6 +22,7 @@ QUESTION = """
 WITH narrow AS (
     SELECT task_id, lane_id, score, job_id, 'pending' AS status FROM waiting
     UNION ALL SELECT task_id, lane_id, score, job_id, 'pending' FROM deferred
+    UNION ALL SELECT task_id, lane_id, score, job_id, 'pending' FROM blocked
     UNION ALL SELECT task_id, lane_id, score, job_id, 'queued' FROM ready
     UNION ALL SELECT task_id, lane_id, score, job_id, 'in_progress' FROM leases
 ), found (id) AS MATERIALIZED (
@@ -70,7 +71,7 @@ INVARIANTS = (
     ),
     Invariant(
         "place_matches_status",
-        "pending tasks are waiting or deferred, queued ones ready, running ones leased",
+        "pending tasks are waiting, deferred or blocked, queued ones ready, running ones leased",
         WRITER,
         """SELECT DISTINCT tasks.id FROM narrow JOIN tasks ON tasks.id = task_id
             WHERE tasks.final_status IS NULL AND tasks.status <> narrow.status""",
@@ -115,6 +116,16 @@ INVARIANTS = (
         """SELECT task_id FROM leases LEFT JOIN workers ON workers.id = worker_id
             LEFT JOIN tasks ON tasks.id = task_id
             WHERE workers.id IS NULL OR tasks.assigned_worker_id IS DISTINCT FROM worker_id""",
+    ),
+    Invariant(
+        "pause_in_force",
+        "of a paused job no task is waiting or ready, and of no other job is one held as paused",
+        "pause the job again, or resume it: each puts its tasks where they belong",
+        """SELECT task_id FROM waiting JOIN jobs ON jobs.id = job_id WHERE paused_at IS NOT NULL
+            UNION ALL SELECT task_id FROM ready JOIN jobs ON jobs.id = job_id
+                WHERE paused_at IS NOT NULL
+            UNION ALL SELECT task_id FROM blocked LEFT JOIN jobs ON jobs.id = job_id
+                WHERE reason = 'paused' AND (paused_at IS NULL OR key <> job_id::text)""",
     ),
     Invariant(
         "waiting_task_unassigned",

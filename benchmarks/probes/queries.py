@@ -46,7 +46,7 @@ FILL = [
     SELECT id, 1, 1, 1, 1, now(), now(), status, '', '' FROM tasks
     WHERE status <> 'pending'""",
 ]
-TABLES = ["tasks", "jobs", "attempts", "waiting", "ready", "leases", "deferred"]
+TABLES = ["tasks", "jobs", "attempts", "waiting", "ready", "leases", "deferred", "blocked"]
 INDEXES = """
     SELECT index.indexrelid::regclass::text, held.conname, index.indrelid::regclass::text
     FROM pg_index index LEFT JOIN pg_constraint held ON held.conindid = index.indexrelid

@@ -40,7 +40,7 @@ FACTS = {
         FROM tasks""",
     "job": "SELECT extract(epoch FROM created_at)::float8 AS at, id AS job, name FROM jobs",
 }
-NARROW = ("waiting", "ready", "leases", "deferred")
+NARROW = ("waiting", "ready", "leases", "deferred", "blocked")
 
 
 def connect(url: str) -> psycopg.Connection[Any]:

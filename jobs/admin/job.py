@@ -1,7 +1,9 @@
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.db import transaction
 from django.db.models import QuerySet, Value
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
@@ -29,7 +31,7 @@ class JobAdmin(ReadOnlyAdmin):
     search_help_text = "A job's id, the beginning of its name, or queue:gpu by:alice"
     qualifiers = {"queue": "queue", "by": "submitted_by"}
     served = frozenset({"finished"})
-    actions = ("cancel", "retry")
+    actions = ("cancel", "retry", "pause", "resume")
     dangerous = frozenset({"cancel"})
     list_after_template = "admin/dts/legend.html"
     change_form_template = "admin/dts/job.html"
@@ -61,7 +63,8 @@ class JobAdmin(ReadOnlyAdmin):
     def fitting(self, obj: Any) -> set[str]:
         (counts,) = progress([obj.pk], cap=1).values()
         live = counts[Status.PENDING] or counts[Status.QUEUED] or counts[Status.IN_PROGRESS]
-        fits = {"cancel"} if live and not obj.cancelled_at else set()
+        fits = {"resume"} if obj.paused_at else {"pause"} if live else set()
+        fits |= {"cancel"} if live and not obj.cancelled_at else set()
         return fits | {"retry"} if counts[Status.FAILED] or counts[Status.CANCELLED] else fits
 
     def page(self, request: HttpRequest, obj: Job) -> dict[str, Any]:
@@ -100,6 +103,26 @@ class JobAdmin(ReadOnlyAdmin):
         with wording.recorded(request, "retry", [f"job {pk}" for pk in ids]):
             again = queue.retry(tasks)
         return self.answer(request, wording.retried(len(tasks), again))
+
+    @admin.action(description="Pause", permissions=["act"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        held = hold(request, "pause", queue.pause_job)
+        return self.answer(request, f"{held} paused; what runs goes on.")
+
+    @admin.action(description="Resume", permissions=["act"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
+        return self.answer(request, f"{hold(request, 'resume', queue.resume_job)} resumed.")
+
+
+def hold(request: HttpRequest, action: str, verb: Callable[[int], bool]) -> str:
+    """Pauses or resumes the jobs ticked; says how many were not so before."""
+    changed = 0
+    for pk in selected(request):
+        with transaction.atomic():
+            if verb(pk):
+                wording.note(request, action, [f"job {pk}"])
+                changed += 1
+    return wording.plural(changed, "job")
 
 
 def urgent_first(job: Job) -> list[Any]:

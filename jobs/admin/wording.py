@@ -45,6 +45,11 @@ def retried(asked: int, again: Iterable[int]) -> str:
 def recorded(request: HttpRequest, action: str, targets: Iterable[str]) -> Iterator[None]:
     """One transaction for what a person does and its entry in the audit trail."""
     with transaction.atomic():
-        source = request.META.get("REMOTE_ADDR") or ""
-        audit.record(request.user.get_username(), action, targets, source)
+        note(request, action, targets)
         yield
+
+
+def note(request: HttpRequest, action: str, targets: Iterable[str]) -> None:
+    """Its entry alone: within the transaction of what the person did."""
+    source = request.META.get("REMOTE_ADDR") or ""
+    audit.record(request.user.get_username(), action, targets, source)

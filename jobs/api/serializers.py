@@ -30,8 +30,8 @@ from jobs.specs import JobSpec, TaskSpec
 from jobs.states import Kind, Status
 
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600
-# Those of a task, from which it follows, and one more (jobs/counts.py).
-JOB_STATES = [*Status.values, "cancelling"]
+# Those of a task, from which it follows, and two more (jobs/counts.py).
+JOB_STATES = [*Status.values, "cancelling", "paused"]
 
 
 class TaskList(serializers.ListSerializer):
@@ -196,6 +196,7 @@ class JobSerializer(serializers.ModelSerializer):
             "submitted_by",
             "state",
             "created_at",
+            "paused_at",
             "cancelled_at",
             "finished_at",
         ]

@@ -1,4 +1,4 @@
-"""The clients' door: submit, look, cancel, retry."""
+"""The clients' door: submit, look, cancel, retry, pause."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -232,6 +232,37 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
             if not retried:
                 self.refuse(job, "none of its tasks has failed or been cancelled")
             self.record("retry", f"job {job.pk}", tasks=len(retried))
+        return self.detail_of(self.get_object())
+
+    @extend_schema(
+        summary="Pause a job",
+        description="Nothing more of it starts until it is resumed; what runs goes on. To pause "
+        "what is paused changes nothing.",
+        request=None,
+        responses={200: JobDetailSerializer} | WRONG_STATE,
+    )
+    @action(detail=True, methods=["post"], scope="operate")
+    def pause(self, request: Request, pk: int) -> Response:
+        job = self.get_object()
+        with transaction.atomic():
+            if queue.pause_job(job.pk):
+                self.record("pause", f"job {job.pk}")
+            elif not self.get_object().paused_at:
+                self.refuse(job, "all its tasks have ended")
+        return self.detail_of(self.get_object())
+
+    @extend_schema(
+        summary="Resume a job",
+        description="To resume what is not paused changes nothing.",
+        request=None,
+        responses=JobDetailSerializer,
+    )
+    @action(detail=True, methods=["post"], scope="operate")
+    def resume(self, request: Request, pk: int) -> Response:
+        job = self.get_object()
+        with transaction.atomic():
+            if queue.resume_job(job.pk):
+                self.record("resume", f"job {job.pk}")
         return self.detail_of(self.get_object())
 
     def detail_of(self, job: Job) -> Response:

@@ -3,12 +3,13 @@
 from jobs.models.access import AuditEvent, Token
 from jobs.models.history import Attempt, LogChunk
 from jobs.models.job import IdempotencyKey, Job, Queue
-from jobs.models.narrow import Deferred, Lane, Lease, Ready, Waiting
+from jobs.models.narrow import Blocked, Deferred, Lane, Lease, Ready, Waiting
 from jobs.models.task import Task
 
 __all__ = [
     "Attempt",
     "AuditEvent",
+    "Blocked",
     "Deferred",
     "IdempotencyKey",
     "Job",

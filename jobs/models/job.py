@@ -14,6 +14,7 @@ class Job(models.Model):
     labels = models.JSONField(default=dict, blank=True)
     submitted_by = models.CharField(max_length=150, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now())
+    paused_at = models.DateTimeField(null=True)
     cancelled_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 

@@ -80,6 +80,25 @@ class Deferred(models.Model):
         indexes = [models.Index(name="deferred_due", fields=["due_at"])]
 
 
+class Blocked(models.Model):
+    """Waits for something other than its time, its turn or a worker: `reason` says for what, and
+    `key` of which (for `paused` the job's id)."""
+
+    class Reason(models.TextChoices):
+        PAUSED = "paused", "its job is paused"
+
+    task = task_key()
+    lane = lane_reference()
+    reason = models.CharField(max_length=12, choices=Reason)
+    key = models.CharField(max_length=100, blank=True, default="")
+    score = models.BigIntegerField()
+    job_id = models.BigIntegerField()
+
+    class Meta:
+        db_table = "blocked"
+        indexes = [models.Index(name="blocked_by", fields=["reason", "key", "task"])]
+
+
 class Lease(models.Model):
     """Is running: held by one worker under one fencing token.
 

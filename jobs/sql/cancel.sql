@@ -6,6 +6,8 @@ WITH waiting_ AS MATERIALIZED (
     SELECT task_id FROM ready WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
 ), deferred_ AS MATERIALIZED (
     SELECT task_id FROM deferred WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
+), blocked_ AS MATERIALIZED (
+    SELECT task_id FROM blocked WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
 ), leased AS MATERIALIZED (
     SELECT task_id FROM leases WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
 ), gone AS (
@@ -17,6 +19,9 @@ WITH waiting_ AS MATERIALIZED (
 ), gone_deferred AS (
     DELETE FROM deferred USING deferred_ WHERE deferred.task_id = deferred_.task_id
     RETURNING deferred.task_id
+), gone_blocked AS (
+    DELETE FROM blocked USING blocked_ WHERE blocked.task_id = blocked_.task_id
+    RETURNING blocked.task_id
 ), asked AS (
     UPDATE leases SET cancel_requested_at = coalesce(cancel_requested_at, now())
     FROM leased WHERE leases.task_id = leased.task_id
@@ -26,7 +31,7 @@ WITH waiting_ AS MATERIALIZED (
         cancel_requested_at = now()
     WHERE id IN (
         SELECT task_id FROM gone UNION ALL SELECT task_id FROM gone_ready
-        UNION ALL SELECT task_id FROM gone_deferred
+        UNION ALL SELECT task_id FROM gone_deferred UNION ALL SELECT task_id FROM gone_blocked
     )
     RETURNING id
 ), noted AS (

@@ -1,10 +1,11 @@
 -- Ends attempts, whatever ended them, and moves each task on:
 --   done                           -> done
 --   else, once cancel was asked    -> cancelled
---   released                       -> queued, unharmed, at the front
+--   released                       -> queued, unharmed, at the front; pending if its job is paused
 --   lost: its worker is gone       -> queued, at the front; failed (poison) when that makes
 --                                     max_losses proven deaths of a worker under it, or
---                                     max_lost_attempts of this generation, proven or not
+--                                     max_lost_attempts of this generation, proven or not;
+--                                     pending if its job is paused
 --   failed, timed_out              -> pending, after a backoff, while retries are left; failed
 -- Guard: the lease is held under the reported fencing token. What is not held is not in the
 -- answer and nothing of it changes.
@@ -51,9 +52,18 @@ WITH held AS MATERIALIZED (
     ) leases
 ), ended AS (
     DELETE FROM leases WHERE task_id = ANY (ARRAY(SELECT task_id FROM held))
+), job AS MATERIALIZED (
+    -- A pause of one of them is waited for, or waits: see jobs/pausing.py.
+    SELECT id, paused_at FROM jobs
+    WHERE id = ANY (ARRAY(SELECT job_id FROM held WHERE status = 'queued'))
+    FOR KEY SHARE
 ), moved AS (
     UPDATE tasks SET
-        status = held.status,
+        status = CASE
+            WHEN held.status = 'queued'
+                AND held.job_id = ANY (ARRAY(SELECT id FROM job WHERE paused_at IS NOT NULL))
+            THEN 'pending' ELSE held.status
+        END,
         updated_at = statement_timestamp(),
         completed_at = CASE
             WHEN held.status IN ('done', 'failed', 'cancelled') THEN statement_timestamp()
@@ -83,7 +93,14 @@ WITH held AS MATERIALIZED (
     FROM moved
 ), again AS (
     INSERT INTO ready (task_id, lane_id, seq, score, job_id)
-    SELECT task_id, lane_id, seq, score, job_id FROM held WHERE status = 'queued'
+    SELECT task_id, lane_id, seq, score, job_id FROM held
+    WHERE status = 'queued'
+        AND job_id <> ALL (ARRAY(SELECT id FROM job WHERE paused_at IS NOT NULL))
+), put_aside AS (
+    INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id)
+    SELECT task_id, lane_id, 'paused', job_id::text, score, job_id FROM held
+    WHERE status = 'queued'
+        AND job_id = ANY (ARRAY(SELECT id FROM job WHERE paused_at IS NOT NULL))
 ), backed_off AS (
     INSERT INTO deferred (task_id, lane_id, due_at, score, job_id)
     SELECT task_id, lane_id,

@@ -9,6 +9,8 @@ WITH wanted AS MATERIALIZED (
     SELECT task_id FROM ready WHERE task_id = ANY (%(ids)b) ORDER BY task_id FOR UPDATE
 ), deferred_ AS MATERIALIZED (
     SELECT task_id FROM deferred WHERE task_id = ANY (%(ids)b) ORDER BY task_id FOR UPDATE
+), blocked_ AS MATERIALIZED (
+    SELECT task_id FROM blocked WHERE task_id = ANY (%(ids)b) ORDER BY task_id FOR UPDATE
 ), waits AS (
     UPDATE waiting SET score = wanted.score FROM wanted
     WHERE waiting.task_id = wanted.id AND task_id = ANY (ARRAY(SELECT task_id FROM waiting_))
@@ -16,6 +18,10 @@ WITH wanted AS MATERIALIZED (
 ), is_put_off AS (
     UPDATE deferred SET score = wanted.score FROM wanted
     WHERE deferred.task_id = wanted.id AND task_id = ANY (ARRAY(SELECT task_id FROM deferred_))
+    RETURNING task_id
+), is_blocked AS (
+    UPDATE blocked SET score = wanted.score FROM wanted
+    WHERE blocked.task_id = wanted.id AND task_id = ANY (ARRAY(SELECT task_id FROM blocked_))
     RETURNING task_id
 ), gone AS (
     DELETE FROM ready WHERE task_id = ANY (ARRAY(SELECT task_id FROM ready_))
@@ -31,6 +37,6 @@ UPDATE tasks SET
 FROM wanted
 WHERE tasks.id = wanted.id AND tasks.id = ANY (ARRAY(
     SELECT task_id FROM waits UNION ALL SELECT task_id FROM is_put_off
-    UNION ALL SELECT task_id FROM back
+    UNION ALL SELECT task_id FROM is_blocked UNION ALL SELECT task_id FROM back
 ))
 RETURNING tasks.id

@@ -45,7 +45,7 @@ class StatsSerializer(serializers.Serializer):
 
 
 class WhyViewSet(ApiViewSet):
-    queryset = Task.objects.select_related("lane")
+    queryset = Task.objects.select_related("lane", "job")
     serializer_class = WhySerializer
 
     @extend_schema(operation_id="tasks_why_retrieve", summary="Say why a task waits")

@@ -6,6 +6,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from prometheus_client.parser import text_string_to_metric_families
 
 from dtsproject import health
+from jobs import queue
 from jobs.specs import TaskSpec
 from tests.api import Client, problem
 from tests.helpers import claim, promote, register, submit
@@ -72,9 +73,11 @@ def test_metrics_count_what_is_there():
     promote()
     claim(worker, 1)
     submit("c", TaskSpec(payload={"cmd": "d"}, run_after=datetime(2099, 1, 1, tzinfo=UTC)))
+    (held,) = submit("e")
+    queue.pause_job(held.job_id)
     found = samples()
-    states = ("pending", "deferred", "queued", "in_progress")
-    assert [found["dts_tasks", state] for state in states] == [1, 1, 1, 1]
+    states = ("pending", "deferred", "blocked", "queued", "in_progress")
+    assert [found["dts_tasks", state] for state in states] == [1, 1, 1, 1, 1]
     assert found["dts_workers", "online"] == 1
     assert found["dts_workers", "lost"] == 0
     assert found["dts_slots",] == 3
@@ -100,6 +103,6 @@ def test_metrics_scan_no_wide_table(django_assert_num_queries):
     submit("a")
     client = Client("read")
     client.get("/metrics")
-    with django_assert_num_queries(7) as queries:
+    with django_assert_num_queries(8) as queries:
         client.get("/metrics")
     assert not any('FROM "tasks"' in query["sql"] for query in queries)

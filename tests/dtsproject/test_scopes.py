@@ -27,6 +27,8 @@ SCOPE_OF = {
     "POST /api/v1/jobs/<int:pk>/cancel": "operate",
     "POST /api/v1/jobs/<int:pk>/retry": "operate",
     "POST /api/v1/jobs/<int:pk>/prioritise": "operate",
+    "POST /api/v1/jobs/<int:pk>/pause": "operate",
+    "POST /api/v1/jobs/<int:pk>/resume": "operate",
     "POST /api/v1/jobs/<int:pk>/clone": "submit",
     "GET /api/v1/tasks": "read",
     "GET /api/v1/tasks/<int:pk>": "read",

@@ -40,6 +40,8 @@ INSERT INTO leases (task_id, worker_id, fencing_token, retry_count, max_retries,
 INSERT INTO deferred (task_id, lane_id, due_at, score, job_id)
     SELECT 5000000 + n, 1, now() + (n - {DUE} - 1) * interval '1 hour', n, 1399
     FROM generate_series(1, 100000) n;
+INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id)
+    SELECT 6000000 + n, 1, 'paused', (n / 100)::text, n, n / 100 FROM generate_series(1, 50000) n;
 INSERT INTO tasks (id, job_id, name, queue, kind, payload, priority, requires, max_retries, lane_id,
     score, status, generation, attempt, fencing_token, retry_count, loss_count, result_text,
     started_at, completed_at, assigned_worker_id)
@@ -55,7 +57,7 @@ FROM (
     UNION ALL SELECT task_id, job_id, 'in_progress' FROM leases
 ) all_;
 """  # noqa: S608 - numbers of ours
-TABLES = "tasks, jobs, waiting, ready, leases, deferred, attempts, lanes, workers"
+TABLES = "tasks, jobs, waiting, ready, leases, deferred, blocked, attempts, lanes, workers"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -206,6 +208,16 @@ def test_prioritising_reads_what_it_moves_by_index():
     found = plan("prioritise", {"ids": ids, "scores": [7] * len(ids), "priority": 1})
 
     assert_by_index(found, 100, "waiting", "ready", "tasks")
+
+
+def test_pausing_a_job_reads_its_live_tasks_by_index():
+    job_id = Task.objects.filter(pk__in=Waiting.objects.values("pk")).latest("pk").job_id
+
+    assert_by_index(plan("hold", {"job_id": job_id}), 100, "waiting", "tasks")
+
+
+def test_resuming_a_job_reads_what_it_held_by_index():
+    assert_by_index(plan("let_go", {"job_id": 77}), 100, "blocked")
 
 
 def test_retrying_reads_what_it_retries_by_index():

@@ -56,10 +56,13 @@ def work() -> dict[str, int]:
     queue.settle(after=0, limit=100)
     submit("waiting", "ready", queue="other")
     queue.promote({Task.objects.last().lane_id: 1}, batch=1)
+    (held,) = submit("held")
+    queue.pause_job(held.job_id)
     return {name: task.task_id for name, task in tasks.items()} | {
         "later": later.pk,
         "gone": gone.pk,
         "finished": finished.pk,
+        "held": held.pk,
     }
 
 
@@ -81,6 +84,7 @@ def test_all_invariants_hold_after_work_of_every_kind():
         "later": "pending",
         "gone": "cancelled",
         "finished": "cancelled",
+        "held": "pending",
     }
 
 
@@ -108,6 +112,7 @@ BREAKS = {
     "narrow_copies_agree": ["UPDATE deferred SET score = score + 1 WHERE task_id = {later}"],
     "lease_copies_agree": ["UPDATE leases SET loss_count = 1 WHERE task_id = {running}"],
     "lease_worker_known": ["UPDATE leases SET worker_id = 999999 WHERE task_id = {running}"],
+    "pause_in_force": ["UPDATE jobs SET paused_at = NULL WHERE paused_at IS NOT NULL"],
     "waiting_task_unassigned": ["UPDATE tasks SET assigned_worker_id = 1 WHERE id = {later}"],
     "completed_iff_ended": [NO_CHECKS, "UPDATE tasks SET completed_at = now() WHERE id = {later}"],
     "retries_bounded": ["UPDATE tasks SET retry_count = 2 WHERE id = {retrying}"],

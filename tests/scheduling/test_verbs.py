@@ -36,15 +36,17 @@ from workers import registry
 ASKED = os.environ.get("DTS_TEST_EXAMPLES")
 MAX_LOSSES = 3
 STATE = """
-SELECT id, coalesce(final_status, place), generation, fencing_token, retry_count, max_retries,
-    loss_count, cancel_requested_at IS NOT NULL, assigned_worker_id, array(
+SELECT tasks.id, coalesce(final_status, place), job_id, paused_at IS NOT NULL, generation,
+    fencing_token, retry_count, max_retries, loss_count, cancel_requested_at IS NOT NULL,
+    assigned_worker_id, array(
         SELECT concat_ws(' ', fencing_token, outcome, worker_id) FROM attempts
         WHERE task_id = tasks.id)
-FROM tasks LEFT JOIN (
+FROM tasks JOIN jobs ON jobs.id = job_id LEFT JOIN (
     SELECT task_id, 'waiting' AS place FROM waiting UNION ALL SELECT task_id, 'ready' FROM ready
     UNION ALL SELECT task_id, 'deferred' FROM deferred
+    UNION ALL SELECT task_id, 'blocked' FROM blocked
     UNION ALL SELECT task_id, 'leased' FROM leases
-) narrow ON task_id = id
+) narrow ON task_id = tasks.id
 """
 ENDED = ("done", "failed", "cancelled")
 
@@ -53,6 +55,8 @@ class State(NamedTuple):
     """A task as the database has it; `place` is its narrow table, or how it ended."""
 
     place: str
+    job: int
+    paused: bool
     generation: int
     token: int
     retries: int
@@ -62,6 +66,10 @@ class State(NamedTuple):
     worker: int | None
     recorded: frozenset[str]
 
+    def back(self, place: str) -> str:
+        """Where the task comes that would go there if its job were not paused."""
+        return "blocked" if self.paused and place in ("waiting", "ready") else place
+
     def end(self, outcome: str, *, proven: bool = True) -> "State":
         lost = outcome == "lost" and proven
         if outcome == "done":
@@ -69,9 +77,9 @@ class State(NamedTuple):
         elif self.cancel:
             place = "cancelled"
         elif outcome in ("released", "cancelled"):
-            place = "ready"
+            place = self.back("ready")
         elif outcome == "lost":
-            place = "failed" if self.losses + lost >= MAX_LOSSES else "ready"
+            place = "failed" if self.losses + lost >= MAX_LOSSES else self.back("ready")
         else:
             place = "deferred" if self.retries < self.max_retries else "failed"
         return self._replace(
@@ -103,7 +111,9 @@ def mover(name: str, run: Callable[[], Any], before: str, after: str) -> Verb:
     return Verb(
         name,
         run,
-        lambda task, s, answer: {s} | ({s._replace(place=after)} if s.place == before else set()),
+        lambda task, s, answer: (
+            {s} | ({s._replace(place=s.back(after))} if s.place == before else set())
+        ),
     )
 
 
@@ -124,7 +134,7 @@ def retrying(ids: list[int]) -> Verb:
         if task not in ids or s.place not in ("failed", "cancelled"):
             return set() if task in answer else {s}
         fresh = s._replace(
-            place="waiting",
+            place=s.back("waiting"),
             generation=s.generation + 1,
             retries=0,
             losses=0,
@@ -140,12 +150,32 @@ def prioritising(ids: list[int]) -> Verb:
     """What has not started keeps its state, but that what is queued goes back to wait."""
 
     def may(task: int, s: State, answer: list[int]) -> set[State]:
-        places = {"waiting": "waiting", "ready": "waiting", "deferred": "deferred"}
-        if task not in ids or s.place not in places:
+        if task not in ids or s.place in ("leased", *ENDED):
             return set() if task in answer else {s}
-        return {s._replace(place=places[s.place])} if task in answer else set()
+        place = "waiting" if s.place == "ready" else s.place
+        return {s._replace(place=place)} if task in answer else set()
 
     return Verb(f"prioritise {ids}", lambda: queue.prioritise(ids, 7), may)
+
+
+def holding(job: int) -> Verb:
+    def may(task: int, s: State, answer: bool) -> set[State]:
+        if not answer or s.job != job:
+            return {s}
+        held = s._replace(paused=True)
+        return set() if s.paused else {held._replace(place=held.back(s.place))}
+
+    return Verb(f"pause job {job}", lambda: queue.pause_job(job), may)
+
+
+def letting_go(job: int) -> Verb:
+    def may(task: int, s: State, answer: bool) -> set[State]:
+        if not answer or s.job != job:
+            return {s}
+        place = "waiting" if s.place == "blocked" else s.place
+        return {s._replace(paused=False, place=place)} if s.paused else set()
+
+    return Verb(f"resume job {job}", lambda: queue.resume_job(job), may)
 
 
 def claiming(worker: Any, limit: int) -> Verb:
@@ -218,6 +248,7 @@ CALLS = st.one_of(
     st.tuples(st.just("report"), st.integers(0, 5), st.sampled_from(list(Outcome.values))),
     st.tuples(st.sampled_from(["cancel", "retry", "prioritise"]), PICKS),
     st.tuples(st.sampled_from(["due", "settle", "recover", "expire"])),
+    st.tuples(st.sampled_from(["pause", "resume"]), st.integers(0, 3)),
     st.tuples(st.just("recover_boot"), WORKERS),
     st.tuples(st.just("heartbeat"), WORKERS, st.booleans()),
 )
@@ -236,8 +267,8 @@ class Verbs(RuleBasedStateMachine):
     def begin(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute(
-                "TRUNCATE tasks, jobs, lanes, waiting, ready, deferred, leases, attempts,"
-                " log_chunks, workers RESTART IDENTITY"
+                "TRUNCATE tasks, jobs, lanes, waiting, ready, deferred, blocked, leases,"
+                " attempts, log_chunks, workers RESTART IDENTITY"
             )
         self.workers = [register("w1"), register("w2")]
         self.lane = Lane.objects.create(queue="default", requires=[]).pk
@@ -364,6 +395,9 @@ class Verbs(RuleBasedStateMachine):
                     return aside("nothing", lambda: None)
                 task, token, worker_id = self.claims[nth % len(self.claims)]
                 return reporting(task, token, outcome, worker_id)
+            case (("pause" | "resume"), nth):
+                jobs = sorted({s.job for s in self.states.values()})
+                return (holding if name == "pause" else letting_go)(jobs[nth % len(jobs)])
             case "cancel", picks:
                 return cancelling([ids[n % len(ids)] for n in picks] if ids else [])
             case "retry", picks:

@@ -16,6 +16,7 @@ class Spooled:
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._sizes: list[int] = []
+        self.requirements: set[tuple[str, ...]] = set()
 
     @classmethod
     def of(cls, tasks: Iterator[TaskSpec]) -> "Spooled":
@@ -27,6 +28,7 @@ class Spooled:
     def add(self, batch: list[TaskSpec]) -> None:
         pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
         self._sizes.append(len(batch))
+        self.requirements |= {tuple(task.requires) for task in batch}
 
     def __len__(self) -> int:
         return sum(self._sizes)

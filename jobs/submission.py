@@ -62,7 +62,10 @@ def _batches(tasks: Sequence[TaskSpec] | Spooled) -> Iterator[Sequence[TaskSpec]
 
 
 def _wanted(spec: JobSpec) -> set[tuple[str, ...]]:
-    return {lane_key(task.requires) for batch in _batches(spec.tasks) for task in batch}
+    tasks = spec.tasks
+    if isinstance(tasks, Spooled):
+        return set(map(lane_key, tasks.requirements))
+    return {lane_key(task.requires) for task in tasks}
 
 
 def _store_with_lanes(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores"]:

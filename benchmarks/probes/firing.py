@@ -15,7 +15,7 @@ django.setup()
 from django.db.models import Count  # noqa: E402 - needs django.setup() first
 from django.utils import timezone  # noqa: E402
 
-from jobs.models import Job  # noqa: E402
+from jobs.models import Job, Lane, Queue  # noqa: E402
 from scheduling import plan  # noqa: E402
 from scheduling.models import Firing, Schedule  # noqa: E402
 
@@ -34,6 +34,8 @@ def prepare(schedules: int, at_once: int, minutes: int) -> None:
     for schedule in made:
         schedule.next_run_at = plan.first_after(schedule, now)
     Schedule.objects.bulk_create(made, batch_size=1_000)
+    Queue.objects.create(name="default")
+    Lane.objects.create(queue="default", requires=[])  # as it is after the first job ever
     print((first + timedelta(minutes=minutes - 1)).timestamp())
 
 

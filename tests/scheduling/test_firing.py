@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -83,6 +84,16 @@ def test_waiting_firings_are_made_in_order_as_jobs_end():
 
     jobs = Firing.objects.order_by("scheduled_at").values_list("job_id", flat=True)
     assert list(jobs) == sorted(jobs)
+
+
+def test_a_firing_that_another_scheduler_made_meanwhile_is_not_followed_at_once(monkeypatch):
+    """The rows were chosen by what was so before the other one let go of them."""
+    scheduled(every_ten_minutes(), back=HOUR, catch_up="all", overlap="queue")
+    make_all()
+    before = Schedule.objects.annotate(read_at=Now())
+    monkeypatch.setattr(firing, "_locked", lambda schedules: list(before))
+    assert firing.make_waiting() == 0
+    assert made() == ["fired"] + ["waiting"] * 5
 
 
 def test_no_firing_passes_one_that_waits():

@@ -43,6 +43,12 @@ def test_the_job_of_the_readme(client):
     ]
 
 
+def test_a_whole_number_may_be_written_with_a_point():
+    body = {"name": "a", "tasks": [{"payload": {"cmd": "x"}, "priority": 5.0}]}
+    made = Client("submit").send("/api/v1/jobs", body)
+    assert Task.objects.get(job=made.json()["id"]).priority == 5
+
+
 def test_every_field_of_a_task_is_kept(client):
     shell = {
         "name": "build",

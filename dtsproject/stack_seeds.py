@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from jobs.specs import JobSpec, TaskSpec
+from jobs.specs import JobSpec, Parent, TaskSpec
 from jobs.states import Outcome
 
 LABELS = {"made-by": "seed"}
@@ -45,18 +45,28 @@ def work(scale: int, now: datetime) -> list[JobSpec]:
         job(
             "nightly-backup",
             "ops",
-            shell("dump-shop", "sleep 2; echo shop.dump 412 MB", priority=80, max_retries=2),
-            shell("dump-wiki", "sleep 1; echo wiki.dump 38 MB", priority=80, max_retries=2),
-            shell("verify", "sleep 1; echo checksums match", priority=70),
+            shell("dump-shop", "sleep 2; echo shop.dump 412 MB", key="shop", max_retries=2),
+            shell("dump-wiki", "sleep 1; echo wiki.dump 38 MB", key="wiki", max_retries=2),
+            shell(
+                "verify",
+                "sleep 1; echo checksums match",
+                priority=70,
+                depends_on=("shop", "wiki"),
+            ),
         ),
         job("image-thumbnails", "media", *pictures),
         job(
             "monthly-report",
             "reports",
-            python("mean-basket", "statistics.fmean", [23.5, 41.0, 12.75], priority=40),
-            python("spread", "statistics.stdev", [23.5, 41.0, 12.75], priority=40),
-            python("broken-input", "statistics.fmean", [], priority=40, max_retries=1),
-            shell("render", "sleep 1; echo report.pdf 12 pages", priority=30),
+            python("mean-basket", "statistics.fmean", [23.5, 41.0, 12.75], key="mean"),
+            python("spread", "statistics.stdev", [23.5, 41.0, 12.75], key="spread"),
+            python("broken-input", "statistics.fmean", [], key="broken", max_retries=1),
+            shell("chart", "echo never drawn", depends_on=("broken",)),
+            shell(
+                "render",
+                "sleep 1; echo report.pdf 12 pages",
+                depends_on=("mean", "spread", Parent("broken", "run")),
+            ),
         ),
         job(
             "etl-orders",

@@ -17,6 +17,7 @@ from dtsproject.backoff import Backoff
 from dtsproject.postgresql.base import Connection
 
 SUBMITTED, READY, CANCELLED = "dts_submitted", "dts_ready", "dts_cancelled"
+ENDED = "dts_ended"  # a task on which others depend
 
 LISTEN_SECONDS = 5.0
 

@@ -15,7 +15,14 @@ WITH old AS MATERIALIZED (
     SELECT id FROM jobs WHERE finished_at < now() - make_interval(days => %s)
     ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 ), old_tasks AS (
-    DELETE FROM tasks USING old WHERE tasks.job_id = old.id RETURNING tasks.id
+    DELETE FROM tasks USING old WHERE tasks.job_id = old.id
+    RETURNING tasks.id, dependency_count, has_dependents
+), old_dependencies AS (
+    DELETE FROM dependencies USING old_tasks
+    WHERE old_tasks.dependency_count > 0 AND dependencies.task_id = old_tasks.id
+), old_dependents AS (
+    DELETE FROM dependencies USING old_tasks
+    WHERE old_tasks.has_dependents AND dependencies.depends_on_id = old_tasks.id
 ), old_attempts AS (
     DELETE FROM attempts USING old_tasks WHERE attempts.task_id = old_tasks.id
 )

@@ -19,6 +19,7 @@ from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from jobs import statements
+from jobs.dependencies import hold_up_release, release
 from jobs.marks import Marks
 from jobs.models import Attempt, Job, Lease, Task
 from jobs.pausing import pause, pause_job, resume, resume_job
@@ -47,6 +48,7 @@ __all__ = [
     "recall",
     "recover",
     "recover_boot",
+    "release",
     "release_unheld",
     "report",
     "report_and_claim",
@@ -92,8 +94,14 @@ def cancel_job(job_id: int) -> dict[int, str]:
 
 
 def retry(task_ids: Iterable[int]) -> list[int]:
-    """Gives failed and cancelled tasks a new generation; returns the ids of those retried."""
-    retried = [pk for (pk,) in statements.rows("retry", {"ids": sorted(task_ids)})]
+    """Gives failed and cancelled tasks a new generation; returns the ids of those retried.
+
+    With a task come back those that were cancelled because it ended badly. One that was cancelled
+    because of another comes back with that one only.
+    """
+    with transaction.atomic():
+        hold_up_release()
+        retried = [pk for (pk,) in statements.rows("retry", {"ids": sorted(task_ids)})]
     if retried:
         wakeups.notify(wakeups.SUBMITTED)
     return retried
@@ -203,7 +211,9 @@ def _end(endings: Sequence[Ending], worker_id: int | None, proven: bool) -> Curs
 def _reported(
     endings: Sequence[Ending], rows: Sequence[tuple], worker_id: int | None
 ) -> dict[int, str]:
-    states = dict(rows)
+    states = {task_id: status for task_id, status, _ in rows}
+    if any(told for *_, told in rows):
+        wakeups.notify(wakeups.ENDED)
     if Status.QUEUED in states.values():
         wakeups.notify(wakeups.READY)
     if Status.PENDING in states.values():

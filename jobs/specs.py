@@ -8,14 +8,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.states import Kind, Outcome
+from jobs.states import Kind, OnFailure, Outcome
+
+
+class Parent(NamedTuple):
+    """What a task depends on: a task of its own job by its key, or any other by its id."""
+
+    task: str | int
+    on_failure: str = OnFailure.CANCEL
+
 
 if TYPE_CHECKING:
     from jobs.spooled import Spooled
 
 
 class TaskSpec(NamedTuple):
-    """A task as its client describes it: `payload` is {"cmd": ...} or {"function": ...}."""
+    """A task as its client describes it: `payload` is {"cmd": ...} or {"function": ...}.
+
+    `key` is what other tasks of the job call it by in `depends_on`.
+    """
 
     payload: dict[str, Any]
     kind: str = Kind.SHELL
@@ -25,6 +36,8 @@ class TaskSpec(NamedTuple):
     run_after: datetime | None = None
     timeout_seconds: float | None = None
     max_retries: int = 0
+    key: str = ""
+    depends_on: Sequence[Parent | str | int] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ class Spooled:
         self._file = TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._sizes: list[int] = []
         self.requirements: set[tuple[str, ...]] = set()
+        self.linked = False  # whether any has a key, or depends on another
 
     @classmethod
     def of(cls, tasks: Iterator[TaskSpec]) -> "Spooled":
@@ -29,6 +30,7 @@ class Spooled:
         pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
         self._sizes.append(len(batch))
         self.requirements |= {tuple(task.requires) for task in batch}
+        self.linked = self.linked or any(task.key or task.depends_on for task in batch)
 
     def __len__(self) -> int:
         return sum(self._sizes)

@@ -40,6 +40,13 @@ class Outcome(TextChoices):
     LOST = "lost"
 
 
+class OnFailure(TextChoices):
+    """What becomes of a task when one that it depends on did not end well."""
+
+    CANCEL = "cancel"
+    RUN = "run"
+
+
 class Kind(TextChoices):
     SHELL = "shell"
     PYTHON = "python"

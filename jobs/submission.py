@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from psycopg import Cursor
@@ -12,6 +13,8 @@ from dtsproject import wakeups
 from dtsproject.conf import conf, load
 from dtsproject.errors import Refusal
 from jobs import statements
+from jobs.dependencies import Web
+from jobs.graph import Edge, edges_of
 from jobs.models import Job, Lane, Queue
 from jobs.specs import Candidate, JobSpec, TaskSpec
 from jobs.spooled import BATCH, Spooled
@@ -30,7 +33,7 @@ class LanesMissing(Exception):
 
 
 def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
-    """Stores a job and all its tasks, or nothing. Raises TooManyLanes."""
+    """Stores a job and all its tasks, or nothing. Raises TooManyLanes and BadDependency."""
     job, scores = _store_with_lanes(spec, submitted_by)
     wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
     return job
@@ -39,14 +42,14 @@ def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
 def submit_all(jobs: Sequence[tuple[JobSpec, str]]) -> list[Job]:
     """Stores these jobs, each with who submits it, all or nothing: two round trips, one wake-up.
 
-    Raises TooManyLanes.
+    Raises TooManyLanes and BadDependency.
     """
     with transaction.atomic():
         try:
             with statements.transaction():
                 sent = [_send_job(spec, submitted_by) for spec, submitted_by in jobs]
                 stored = [
-                    _store_tasks(spec, _wanted(spec), *_begun(cursor, spec, submitted_by))
+                    _store_tasks(spec, Needs.of(spec.tasks), *_begun(cursor, spec, submitted_by))
                     for (spec, submitted_by), cursor in zip(jobs, sent, strict=True)
                 ]
         except LanesMissing:
@@ -55,47 +58,61 @@ def submit_all(jobs: Sequence[tuple[JobSpec, str]]) -> list[Job]:
     return [job for job, _ in stored]
 
 
+class Needs(NamedTuple):
+    """What the tasks of a job need beside their rows."""
+
+    lanes: set[tuple[str, ...]]  # each in the form of `lane_key`
+    edges: list[Edge]
+
+    @classmethod
+    def of(cls, tasks: Sequence[TaskSpec] | Spooled) -> "Needs":
+        if isinstance(tasks, Spooled):
+            edges = edges_of(list(chain.from_iterable(tasks.batches()))) if tasks.linked else []
+            return cls(set(map(lane_key, tasks.requirements)), edges)
+        return cls({lane_key(task.requires) for task in tasks}, edges_of(tasks))
+
+
 def _batches(tasks: Sequence[TaskSpec] | Spooled) -> Iterator[Sequence[TaskSpec]]:
     if isinstance(tasks, Spooled):
         return tasks.batches()
     return (tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH))
 
 
-def _wanted(spec: JobSpec) -> set[tuple[str, ...]]:
-    tasks = spec.tasks
-    if isinstance(tasks, Spooled):
-        return set(map(lane_key, tasks.requirements))
-    return {lane_key(task.requires) for task in tasks}
-
-
 def _store_with_lanes(spec: JobSpec, submitted_by: str) -> tuple[Job, "Scores"]:
-    """The stored job and its tasks' scores. Raises TooManyLanes."""
-    wanted = _wanted(spec)
+    """The stored job and its tasks' scores. Raises TooManyLanes and BadDependency."""
+    needs = Needs.of(spec.tasks)
     try:
-        return _store(spec, submitted_by, wanted)
+        return _store(spec, submitted_by, needs)
     except LanesMissing as missing:
         _make_lanes(spec.queue, missing.args)
-        return _store(spec, submitted_by, wanted)
+        return _store(spec, submitted_by, needs)
 
 
-def _store(spec: JobSpec, submitted_by: str, wanted: set[tuple[str, ...]]) -> tuple[Job, "Scores"]:
+def _store(spec: JobSpec, submitted_by: str, needs: Needs) -> tuple[Job, "Scores"]:
     """The stored job and its tasks' scores. Raises LanesMissing."""
     with statements.transaction():
         sent = _send_job(spec, submitted_by)
-        return _store_tasks(spec, wanted, *_begun(sent, spec, submitted_by))
+        return _store_tasks(spec, needs, *_begun(sent, spec, submitted_by))
 
 
 def _store_tasks(
-    spec: JobSpec, wanted: set[tuple[str, ...]], job: Job, lanes: Mapping[tuple[str, ...], int]
+    spec: JobSpec, needs: Needs, job: Job, lanes: Mapping[tuple[str, ...], int]
 ) -> tuple[Job, "Scores"]:
     scores = Scores(load(conf().policy), job)
-    if missing := wanted - lanes.keys():
+    if missing := needs.lanes - lanes.keys():
         raise LanesMissing(*sorted(missing))
+    web, start = Web(len(spec.tasks), needs.edges), 0
     # Each batch is stored while the next is made ready.
     for number, batch in enumerate(_batches(spec.tasks), 1):
-        statements.execute("submit", _submit_parameters(job, lanes, batch, scores))
+        parameters = _submit_parameters(job, lanes, batch, scores)
+        for name, column in web.columns(start, start + len(batch)).items():
+            parameters |= alike(name, column)
+        parameters["id"] = web.ids[start : start + len(batch)]
+        start += len(batch)
+        statements.execute("submit", parameters)
         if number % MOST_UNDER_WAY == 0:
             statements.catch_up()
+    web.store()
     return job, scores
 
 
@@ -177,6 +194,7 @@ def _submit_parameters(
         **alike("run_after", sent["run_after"]),
         **alike("timeout_seconds", sent["timeout_seconds"]),
         **alike("max_retries", sent["max_retries"]),
+        **alike("key", sent["key"]),
     }
 
 

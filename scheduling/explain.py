@@ -3,11 +3,12 @@
 from dtsproject.bounded import CAP, Count
 from dtsproject.show import stamp
 from jobs import statements
-from jobs.models import Deferred, Lane, Task
+from jobs.models import Blocked, Deferred, Dependency, Lane, Task
 from jobs.states import Status
 from scheduling.lanes import overdue, queueing
 from workers.models import Worker
 
+NAMED_TASKS = 5
 NO_SCHEDULER = "It is due, but nothing is promoted. Is manage.py run_scheduler running?"
 
 
@@ -15,8 +16,11 @@ def why(task: Task) -> str:
     """The reason, or nothing when the task does not wait."""
     if task.status not in (Status.PENDING, Status.QUEUED):
         return ""
-    if task.job.paused_at:
-        return "Its job is paused."
+    held = "Its job is paused" if task.job.paused_at else ""
+    if task.dependency_count and (waits := _waits_for(task)):
+        return f"{held}, and it {waits}." if held else f"It {waits}."
+    if held:
+        return f"{held}."
     due_at = Deferred.objects.filter(pk=task.pk).values_list("due_at", flat=True).first()
     if due_at is not None:
         if overdue():
@@ -30,6 +34,22 @@ def why(task: Task) -> str:
     if task.status == Status.QUEUED:
         return f"{_before(Count(ready))}; the next slot that is free takes it."
     return _lane_reason(task) or f"{_before(Count(waiting + ready))} in its lane, {task.lane}."
+
+
+def _waits_for(task: Task) -> str:
+    """The tasks that are in its way, a few of them by name; nothing when none is."""
+    unmet = Blocked.objects.filter(pk=task.pk).values_list("unmet", flat=True).first()
+    if not unmet:
+        return ""
+    edges = Dependency.objects.filter(task=task, met=False).order_by("depends_on_id")
+    parents = Task.objects.filter(pk__in=edges.values("depends_on_id")[:NAMED_TASKS])
+    names = [
+        parent.key if parent.job_id == task.job_id else f"#{parent.pk}"
+        for parent in parents.order_by("pk")
+    ]
+    noun = "1 task" if unmet == 1 else f"{unmet:,} tasks"
+    more = " and others" if unmet > len(names) else ""
+    return f"waits for {noun}: {', '.join(names)}{more}"
 
 
 def _lane_reason(task: Task) -> str:

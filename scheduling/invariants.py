@@ -128,6 +128,55 @@ INVARIANTS = (
                 WHERE reason = 'paused' AND (paused_at IS NULL OR key <> job_id::text)""",
     ),
     Invariant(
+        "dependencies_counted",
+        "a task blocked by dependencies has as many that are not met as it counts, one or more",
+        "set `unmet` to their number; the task may start when that is 0",
+        """SELECT task_id FROM blocked WHERE (reason = 'dependencies') <> (unmet > 0)
+            OR reason = 'dependencies' AND unmet <> (
+                SELECT count(*) FROM dependencies edge
+                WHERE edge.task_id = blocked.task_id AND NOT met)""",
+    ),
+    Invariant(
+        "dependencies_told",
+        "no task is blocked by one that has ended, unless its dependents are still to be told",
+        "insert the ended task into `ended_parents`",
+        """SELECT DISTINCT task_id FROM blocked JOIN dependencies USING (task_id)
+            JOIN tasks parent ON parent.id = depends_on_id
+            WHERE reason = 'dependencies' AND NOT met AND parent.final_status IS NOT NULL
+                AND parent.id NOT IN (SELECT task_id FROM ended_parents)""",
+    ),
+    Invariant(
+        "dependencies_awaited",
+        "what may start, runs or is done has all its dependencies met",
+        WRITER,
+        """SELECT DISTINCT task_id FROM dependencies JOIN tasks ON tasks.id = task_id
+            WHERE NOT met AND (status = 'done' OR final_status IS NULL AND NOT EXISTS (
+                SELECT FROM blocked WHERE blocked.task_id = tasks.id
+                    AND reason = 'dependencies'))""",
+    ),
+    Invariant(
+        "dependents_known",
+        "a task has dependents only if it is marked so",
+        "set `has_dependents` of the task",
+        """SELECT DISTINCT depends_on_id FROM dependencies JOIN tasks ON tasks.id = depends_on_id
+            WHERE NOT has_dependents""",
+    ),
+    Invariant(
+        "dependency_tasks_exist",
+        "both tasks of a dependency exist",
+        RESTORE,
+        """SELECT depends_on_id FROM dependencies
+            WHERE NOT EXISTS (SELECT FROM tasks WHERE tasks.id = depends_on_id)
+            UNION SELECT task_id FROM dependencies
+            WHERE NOT EXISTS (SELECT FROM tasks WHERE tasks.id = task_id)""",
+    ),
+    Invariant(
+        "keys_distinct",
+        "no two tasks of a job have the same key",
+        WRITER,
+        """SELECT max(id) FROM tasks WHERE key <> '' GROUP BY job_id, key HAVING count(*) > 1""",
+    ),
+    Invariant(
         "waiting_task_unassigned",
         "a pending or queued task has no assigned worker",
         WRITER,

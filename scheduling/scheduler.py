@@ -51,7 +51,7 @@ class Window:
 
 
 class Scheduler(Loop):
-    channels = (wakeups.SUBMITTED,)
+    channels = (wakeups.SUBMITTED, wakeups.ENDED)
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,10 +61,13 @@ class Scheduler(Loop):
         self.firer = Firer()
         self._chores_at = 0.0
         self._settled_up_to: int | None = None
+        self.released = 0
 
     def hear(self) -> None:
         """What was submitted may come before what was read last; its lowest score tells."""
-        for _, score in self._listener.heard() if self._listener else ():
+        for channel, score in self._listener.heard() if self._listener else ():
+            if channel == wakeups.ENDED:
+                continue
             self.waiting_marks.forget(beyond=(int(score), 0, 0) if score else ())
 
     def pause(self) -> float:
@@ -75,6 +78,8 @@ class Scheduler(Loop):
         if fired:
             self.waiting_marks.forget()
         moved = fired + self.promote()
+        if self.released:  # what was cancelled thereby has dependents of its own
+            moved = max(moved, self.full_tick)
         now = time.monotonic()
         if now < self._chores_at:
             return moved
@@ -91,10 +96,15 @@ class Scheduler(Loop):
         return due + settled
 
     def promote(self) -> int:
-        """Fills the window of every lane that a live worker serves. Returns tasks promoted."""
+        """Fills the window of every lane that a live worker serves, with what the ends of other
+        tasks let go, too. Returns tasks promoted."""
+        self.released = 0
         with transaction.atomic():
             if not _locked():
                 return 0
+            self.released, lowest = queue.release()
+            if lowest is not None:
+                self.waiting_marks.forget(beyond=(lowest, 0, 0))
             waiting, ready = self.waiting_marks.begin(), self.ready_marks.begin()
             lanes = look(waiting, ready)
             self.ready_marks.end({lane.id: (lane.first_seq,) for lane in lanes})

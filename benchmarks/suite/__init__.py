@@ -5,6 +5,7 @@ from collections.abc import Callable
 from benchmarks.bench import Bench
 from benchmarks.suite import (
     bloat,
+    chain,
     drain,
     enqueue,
     firing,
@@ -24,6 +25,7 @@ MODULES = [
     drain,
     latency,
     shell,
+    chain,
     enqueue,
     bloat,
     history,

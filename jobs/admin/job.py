@@ -1,10 +1,11 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db import transaction
-from django.db.models import QuerySet, Value
+from django.db.models import QuerySet, Value, Window
+from django.db.models.functions import RowNumber
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
@@ -17,10 +18,11 @@ from jobs.admin.filters import FinishedFilter, QueueFilter
 from jobs.admin.task import SHOWN_EVENTS
 from jobs.counts import progress, with_progress
 from jobs.describe import far
-from jobs.models import AuditEvent, Job, Task
+from jobs.models import AuditEvent, Dependency, Job, Task
 from jobs.states import Status
 
 SHOWN_TASKS = 100
+SHOWN_PARENTS = 3
 
 
 @admin.register(Job)
@@ -77,6 +79,7 @@ class JobAdmin(ReadOnlyAdmin):
             "state": counts.state(obj),
             "took": obj.finished_at - obj.created_at if obj.finished_at else None,
             "tasks": tasks,
+            "has_dependencies": with_parents(tasks),
             "tasks_cut": counts.total.value > len(tasks),
             "events": AuditEvent.objects.filter(target=f"job {obj.pk}").order_by("-id")[
                 :SHOWN_EVENTS
@@ -123,6 +126,24 @@ def hold(request: HttpRequest, action: str, verb: Callable[[int], bool]) -> str:
                 wording.note(request, action, [f"job {pk}"])
                 changed += 1
     return wording.plural(changed, "job")
+
+
+def with_parents(tasks: Sequence[Any]) -> bool:
+    """Gives each of these tasks its `parents`, the first few by name; whether there are any."""
+    edges = Dependency.objects.filter(task__in=[t.pk for t in tasks if t.dependency_count])
+    nth = Window(RowNumber(), partition_by="task_id", order_by="depends_on_id")
+    names: dict[int, list[str]] = {}
+    for child, parent, key, name in (
+        edges.annotate(nth=nth)
+        .filter(nth__lte=SHOWN_PARENTS)
+        .values_list("task_id", "depends_on_id", "depends_on__key", "depends_on__name")
+    ):
+        names.setdefault(child, []).append(key or name or f"#{parent}")
+    for task in tasks:
+        task.parents = names.get(task.pk, [])
+        if task.dependency_count > SHOWN_PARENTS:
+            task.parents.append("...")
+    return bool(names)
 
 
 def urgent_first(job: Job) -> list[Any]:

@@ -17,12 +17,13 @@ from jobs.admin.output import tails
 from jobs.admin.timeline import timeline
 from jobs.counts import progress, totals
 from jobs.describe import command, ran, title, waited
-from jobs.models import Attempt, AuditEvent, Task
+from jobs.models import Attempt, AuditEvent, Dependency, Task
 from jobs.secrets import masked
 from jobs.states import TERMINAL, Status
 
 SHOWN_ATTEMPTS = 50
 SHOWN_EVENTS = 20
+SHOWN_DEPENDENCIES = 50
 
 
 @admin.register(Task)
@@ -128,6 +129,7 @@ class TaskAdmin(ReadOnlyAdmin):
             "run": ran(obj),
             "waits": obj.status in (Status.PENDING, Status.QUEUED),
             "steps": timeline(obj, attempts[::-1]),
+            "webs": [web for web in (parents(obj), dependents(obj)) if web],
             "attempts": attempts,
             "attempts_cut": len(attempts) == SHOWN_ATTEMPTS,
             "streams": tails(obj.pk, obj.fencing_token),
@@ -152,6 +154,27 @@ class TaskAdmin(ReadOnlyAdmin):
         with wording.recorded(request, "retry", [f"task {pk}" for pk in ids]):
             again = queue.retry(ids)
         return self.answer(request, wording.retried(len(ids), again))
+
+
+def parents(task: Task) -> dict[str, Any]:
+    """What the task depends on."""
+    if not task.dependency_count:
+        return {}
+    return web("Depends on", "depends_on", Dependency.objects.filter(task=task))
+
+
+def dependents(task: Task) -> dict[str, Any]:
+    """What depends on the task."""
+    if not task.has_dependents:
+        return {}
+    return web("Awaited by", "task", Dependency.objects.filter(depends_on=task))
+
+
+def web(title: str, end: str, edges: QuerySet[Dependency]) -> dict[str, Any]:
+    """The first few tasks at that end of the edges, for a table."""
+    some = list(edges.select_related(end).order_by(f"{end}_id")[: SHOWN_DEPENDENCIES + 1])
+    rows = [(getattr(edge, end), edge) for edge in some[:SHOWN_DEPENDENCIES]]
+    return {"title": title, "rows": rows, "cut": len(some) > SHOWN_DEPENDENCIES}
 
 
 def tabs(request: HttpRequest) -> list[dict[str, Any]]:

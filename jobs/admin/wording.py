@@ -36,7 +36,7 @@ def retried(asked: int, again: Iterable[int]) -> str:
     """What `queue.retry` did when `asked` tasks were named."""
     count = len(list(again))
     sentence = f"{plural(count, 'task')} will run again"
-    if left := asked - count:
+    if (left := asked - count) > 0:  # what a failure cancelled comes back unasked
         sentence += f"; {left:,} had neither failed nor been cancelled"
     return sentence + "."
 

@@ -7,6 +7,7 @@ document and `manage.py submit` all take them from here.
 from collections.abc import Mapping
 from typing import Any
 
+from django.db.models import F
 from django.http import QueryDict
 from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import extend_schema_field, inline_serializer
@@ -24,14 +25,67 @@ from jobs.api.fields import (
     Text,
 )
 from jobs.api.payloads import PAYLOADS, PythonPayload, ShellPayload, ShownPayload
-from jobs.models import Attempt, Job, Queue, Task
+from jobs.graph import BadDependency, edges_of
+from jobs.models import Attempt, Dependency, Job, Queue, Task
 from jobs.secrets import MASK
-from jobs.specs import JobSpec, TaskSpec
-from jobs.states import Kind, Status
+from jobs.specs import JobSpec, Parent, TaskSpec
+from jobs.states import Kind, OnFailure, Status
 
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600
 # Those of a task, from which it follows, and two more (jobs/counts.py).
 JOB_STATES = [*Status.values, "cancelling", "paused"]
+
+
+class DependencySubmission(StrictSerializer):
+    default_error_messages = {"which": "Name a task of this job by its key, or any other by task."}
+
+    key = Text(required=False, allow_blank=True, help_text="Of a task of this job.")
+    task = Integer(
+        required=False, min_value=1, max_value=2**63 - 1, help_text="The id of any other."
+    )
+    on_failure = serializers.ChoiceField(
+        OnFailure.choices,
+        required=False,
+        help_text="When that task fails or is cancelled, this one is cancelled, too, or runs all "
+        "the same. Default: cancel.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("key" in attrs) == ("task" in attrs):
+            self.fail("which")
+        return attrs
+
+
+DEPENDENCY = DependencySubmission()
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "description": "The key of a task of this job."},
+            {"type": "integer", "description": "The id of any other task."},
+            {
+                "type": "object",
+                "properties": {
+                    "key": {"type": "string"},
+                    "task": {"type": "integer"},
+                    "on_failure": {"type": "string", "enum": OnFailure.values},
+                },
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
+class DependsOn(serializers.Field):
+    """A task to wait for, by its key, by its id, or by an object with either."""
+
+    def to_internal_value(self, data: Any) -> Parent:
+        if isinstance(data, str):
+            return Parent(data)
+        given = {"task": data} if isinstance(data, int) else data
+        found = DEPENDENCY.run_validation(given)
+        name = found["key"] if "key" in found else found["task"]
+        return Parent(name, found.get("on_failure", OnFailure.CANCEL))
 
 
 class TaskList(serializers.ListSerializer):
@@ -55,6 +109,12 @@ class TaskSubmission(StrictSerializer):
     run_after = Instant(required=False, allow_null=True)
     timeout_seconds = Seconds(required=False, allow_null=True, max_value=MAX_TIMEOUT_SECONDS)
     max_retries = Integer(required=False, min_value=0, max_value=100, help_text="Default: 0.")
+    key = Label(
+        required=False, max_length=100, help_text="What depends_on calls it; once in a job."
+    )
+    depends_on = serializers.ListField(
+        child=DependsOn(), required=False, help_text="It starts when these tasks have ended."
+    )
 
     class Meta:
         list_serializer_class = TaskList
@@ -124,7 +184,15 @@ def job_spec(data: object) -> JobSpec:
     Raises DRF's ValidationError, whose detail names every fault by its place.
     """
     job = SUBMISSION.run_validation(data)
-    return JobSpec(**job | {"tasks": [TaskSpec(**task) for task in job["tasks"]]})
+    spec = JobSpec(**job | {"tasks": [TaskSpec(**task) for task in job["tasks"]]})
+    try:
+        edges_of(spec.tasks)
+    except BadDependency as error:
+        fault: Any = [serializers.ErrorDetail(error.detail, code=error.code)]
+        for step in reversed(error.path):
+            fault = {step: fault}
+        raise serializers.ValidationError(fault) from error
+    return spec
 
 
 class TaskSerializer(serializers.ModelSerializer):
@@ -144,6 +212,8 @@ class TaskSerializer(serializers.ModelSerializer):
             "run_after",
             "timeout_seconds",
             "max_retries",
+            "key",
+            "dependency_count",
             "status",
             "generation",
             "attempt",
@@ -159,6 +229,31 @@ class TaskSerializer(serializers.ModelSerializer):
             "completed_at",
         ]
         read_only_fields = fields
+
+
+class DependencySerializer(serializers.ModelSerializer):
+    task = serializers.IntegerField(source="depends_on_id", help_text="Its id.")
+    key = serializers.CharField(help_text="Its key in its job, if it has one.")
+
+    class Meta:
+        model = Dependency
+        fields = ["task", "key", "on_failure", "met"]
+        read_only_fields = fields
+
+
+class TaskDetailSerializer(TaskSerializer):
+    depends_on = serializers.SerializerMethodField()
+
+    class Meta(TaskSerializer.Meta):
+        fields = [*TaskSerializer.Meta.fields, "depends_on"]
+        read_only_fields = fields
+
+    @extend_schema_field(DependencySerializer(many=True))
+    def get_depends_on(self, task: Task) -> Any:
+        if not task.dependency_count:
+            return []
+        edges = Dependency.objects.filter(task=task).annotate(key=F("depends_on__key"))
+        return DependencySerializer(edges.order_by("depends_on_id"), many=True).data
 
 
 class AttemptSerializer(serializers.ModelSerializer):

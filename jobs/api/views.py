@@ -37,13 +37,14 @@ from jobs.api.serializers import (
     LogQuery,
     LogSerializer,
     NewPriority,
+    TaskDetailSerializer,
     TaskSerializer,
     job_spec,
 )
 from jobs.authentication import access
 from jobs.delay import delay
-from jobs.models import Attempt, Job, Task
-from jobs.specs import JobSpec, TaskSpec
+from jobs.models import Attempt, Dependency, Job, Task
+from jobs.specs import JobSpec, Parent, TaskSpec
 from jobs.spooled import Spooled
 from jobs.states import Status
 
@@ -91,8 +92,8 @@ SUBMITTED = {
     **refused(409, "idempotency_key_in_use: the first submit with this key goes on."),
     **refused(
         422,
-        "too_many_lanes: too many distinct requirements; or idempotency_key_reused: another body "
-        "had this key.",
+        "too_many_lanes: too many distinct requirements; bad_dependency: a task of another job is "
+        "not there, or has failed; or idempotency_key_reused: another body had this key.",
     ),
     **refused(429, "overloaded: too much waits, or the database is slow; see Retry-After."),
 }
@@ -111,9 +112,26 @@ def with_state(jobs: Sequence[Job], *, cap: int = 0) -> Sequence[Job]:
 
 def spec_of(job: Job) -> JobSpec:
     """The job as it was submitted."""
-    rows = Task.objects.filter(job=job).order_by("pk").values_list(*TaskSpec._fields).iterator()
-    tasks = Spooled.of(TaskSpec(*row) for row in rows)
+    names = [name for name in TaskSpec._fields if name != "depends_on"]
+    parents = parents_of(job)
+    rows = Task.objects.filter(job=job).order_by("pk").values_list("pk", *names).iterator()
+    tasks = Spooled.of(
+        TaskSpec(**dict(zip(names, row, strict=True)), depends_on=parents.get(pk, ()))
+        for pk, *row in rows
+    )
     return JobSpec(name=job.name, queue=job.queue, labels=job.labels, tasks=tasks)
+
+
+def parents_of(job: Job) -> dict[int, list[Parent]]:
+    """What each of the job's tasks depends on, by the task's id, in the job's own words."""
+    found: dict[int, list[Parent]] = {}
+    edges = Dependency.objects.filter(task__job=job).order_by("task_id", "depends_on_id")
+    for child, parent, job_id, key, on_failure in edges.values_list(
+        "task_id", "depends_on_id", "depends_on__job_id", "depends_on__key", "on_failure"
+    ):
+        name = key if job_id == job.pk else parent
+        found.setdefault(child, []).append(Parent(name, on_failure))
+    return found
 
 
 def submitted(job: Job, tasks: int) -> dict[str, Any]:
@@ -277,13 +295,16 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
 @extend_schema_view(
     list=extend_schema(summary="List tasks, newest first"),
-    retrieve=extend_schema(summary="Show a task"),
+    retrieve=extend_schema(summary="Show a task", responses=TaskDetailSerializer),
 )
 class TaskViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     queryset = Task.objects.all()
     serializer_class = TaskSerializer
     filterset_class = TaskFilter
     scope = "operate"
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return Response(TaskDetailSerializer(self.get_object()).data)
 
     @extend_schema(summary="List a task's ended attempts", responses=AttemptSerializer(many=True))
     @action(detail=True, paged=True, filterset_class=None)
@@ -348,7 +369,8 @@ class TaskViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Retry a failed or cancelled task",
-        description="Opens a new generation of it, with fresh retries.",
+        description="Opens a new generation of it, with fresh retries. With it come back the tasks "
+        "that were cancelled because it had failed; one of those comes back with it only.",
         request=None,
         responses={200: TaskSerializer} | WRONG_STATE,
     )
@@ -357,7 +379,10 @@ class TaskViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         task = self.get_object()
         with transaction.atomic():
             if not queue.retry([task.pk]):
-                self.refuse("only a failed or cancelled task can be retried")
+                self.refuse(
+                    "only a failed or cancelled task can be retried, and none before one that it "
+                    "depends on and that failed"
+                )
             self.record("retry", f"task {task.pk}")
         return Response(TaskSerializer(self.get_object()).data)
 

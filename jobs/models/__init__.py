@@ -1,6 +1,7 @@
 """What users submit, what became of it, and the narrow tables the machine works on."""
 
 from jobs.models.access import AuditEvent, Token
+from jobs.models.dependency import Dependency, EndedParent
 from jobs.models.history import Attempt, LogChunk
 from jobs.models.job import IdempotencyKey, Job, Queue
 from jobs.models.narrow import Blocked, Deferred, Lane, Lease, Ready, Waiting
@@ -11,6 +12,8 @@ __all__ = [
     "AuditEvent",
     "Blocked",
     "Deferred",
+    "Dependency",
+    "EndedParent",
     "IdempotencyKey",
     "Job",
     "Lane",

@@ -82,15 +82,17 @@ class Deferred(models.Model):
 
 class Blocked(models.Model):
     """Waits for something other than its time, its turn or a worker: `reason` says for what, and
-    `key` of which (for `paused` the job's id)."""
+    `key` of which (for `paused` the job's id). `unmet` counts the `dependencies` in its way."""
 
     class Reason(models.TextChoices):
         PAUSED = "paused", "its job is paused"
+        DEPENDENCIES = "dependencies", "tasks it depends on have not ended"
 
     task = task_key()
     lane = lane_reference()
     reason = models.CharField(max_length=12, choices=Reason)
     key = models.CharField(max_length=100, blank=True, default="")
+    unmet = models.IntegerField(db_default=0)
     score = models.BigIntegerField()
     job_id = models.BigIntegerField()
 

@@ -30,6 +30,13 @@ class Task(models.Model):
     run_after = models.DateTimeField(null=True, blank=True)
     timeout_seconds = models.FloatField(null=True, blank=True)
     max_retries = models.SmallIntegerField(default=0)
+    key = models.CharField(
+        max_length=100, blank=True, db_default="", help_text="What its job's tasks call it"
+    )
+    dependency_count = models.IntegerField(
+        db_default=0, help_text="Of how many tasks it awaits the end"
+    )
+    has_dependents = models.BooleanField(db_default=False)
 
     lane = models.ForeignKey("jobs.Lane", models.PROTECT, db_constraint=False, db_index=False)
     score = models.BigIntegerField()

@@ -33,7 +33,9 @@ WITH waiting_ AS MATERIALIZED (
         SELECT task_id FROM gone UNION ALL SELECT task_id FROM gone_ready
         UNION ALL SELECT task_id FROM gone_deferred UNION ALL SELECT task_id FROM gone_blocked
     )
-    RETURNING id
+    RETURNING id, has_dependents
+), told AS (
+    INSERT INTO ended_parents (task_id) SELECT id FROM at_once WHERE has_dependents
 ), noted AS (
     UPDATE tasks SET cancel_requested_at = asked.cancel_requested_at
     FROM asked WHERE tasks.id = asked.task_id RETURNING tasks.id

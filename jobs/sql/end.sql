@@ -81,8 +81,8 @@ WITH held AS MATERIALIZED (
         END
     FROM held WHERE tasks.id = held.task_id
     RETURNING tasks.id, tasks.status, tasks.generation, tasks.attempt, tasks.fencing_token,
-        tasks.started_at, held.worker_id, held.outcome, held.exit_code, held.signal,
-        held.cpu_seconds, held.peak_memory_bytes, held.error, held.output
+        tasks.started_at, tasks.has_dependents, held.worker_id, held.outcome, held.exit_code,
+        held.signal, held.cpu_seconds, held.peak_memory_bytes, held.error, held.output
 ), recorded AS (
     INSERT INTO attempts (
         task_id, generation, number, fencing_token, worker_id, started_at, ended_at,
@@ -109,5 +109,10 @@ WITH held AS MATERIALIZED (
         )),
         score, job_id
     FROM held WHERE status = 'pending'
+), told AS (
+    -- Read from the wide row, which is written anyway: an end that nobody awaits costs nothing.
+    INSERT INTO ended_parents (task_id)
+    SELECT id FROM moved WHERE has_dependents AND status IN ('done', 'failed', 'cancelled')
+    RETURNING task_id
 )
-SELECT id, status FROM moved
+SELECT id, status, EXISTS (SELECT FROM told) FROM moved

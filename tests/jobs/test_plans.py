@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from django.db import connection
@@ -42,6 +42,11 @@ INSERT INTO deferred (task_id, lane_id, due_at, score, job_id)
     FROM generate_series(1, 100000) n;
 INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id)
     SELECT 6000000 + n, 1, 'paused', (n / 100)::text, n, n / 100 FROM generate_series(1, 50000) n;
+INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id, unmet)
+    SELECT 7000000 + n, 1, 'dependencies', '', n, 1399, 1 FROM generate_series(1, 50000) n;
+INSERT INTO dependencies (task_id, depends_on_id, on_failure, met)
+    SELECT 7000000 + n, n / 100, 'cancel', false FROM generate_series(1, 50000) n;
+INSERT INTO ended_parents (task_id) VALUES (5);
 INSERT INTO tasks (id, job_id, name, queue, kind, payload, priority, requires, max_retries, lane_id,
     score, status, generation, attempt, fencing_token, retry_count, loss_count, result_text,
     started_at, completed_at, assigned_worker_id)
@@ -57,7 +62,10 @@ FROM (
     UNION ALL SELECT task_id, job_id, 'in_progress' FROM leases
 ) all_;
 """  # noqa: S608 - numbers of ours
-TABLES = "tasks, jobs, waiting, ready, leases, deferred, blocked, attempts, lanes, workers"
+TABLES = (
+    "tasks, jobs, waiting, ready, leases, deferred, blocked, dependencies,"
+    " ended_parents, attempts, lanes, workers"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -175,7 +183,10 @@ def test_a_claim_reads_its_batch_by_index(worker):
 
 
 def test_ends_are_written_by_index():
-    leases = list(Lease.objects.order_by("pk")[:100])
+    assert_by_index(plan_of_ends(Lease.objects.order_by("pk")[:100]), 100, "leases", "tasks")
+
+
+def plan_of_ends(leases: Iterable[Lease]) -> list[dict]:
     endings = [Ending(lease.task_id, lease.fencing_token, Outcome.DONE) for lease in leases]
     sent = statements.columns(Ending._fields, endings)
     rules = {
@@ -184,9 +195,7 @@ def test_ends_are_written_by_index():
         "backoff_base_seconds": 1.0,
         "backoff_ceiling_seconds": 60.0,
     }
-    found = plan("end", {**sent, "worker_id": None, "proven": True, **rules})
-
-    assert_by_index(found, 100, "leases", "tasks")
+    return plan("end", {**sent, "worker_id": None, "proven": True, **rules})
 
 
 def test_what_is_due_is_read_by_index():
@@ -218,6 +227,18 @@ def test_pausing_a_job_reads_its_live_tasks_by_index():
 
 def test_resuming_a_job_reads_what_it_held_by_index():
     assert_by_index(plan("let_go", {"job_id": 77}), 100, "blocked")
+
+
+def test_dependents_are_told_by_index():
+    assert_by_index(plan("release", {"limit": 2_000}), 200, "blocked", "dependencies", "jobs")
+
+
+def test_an_end_that_nobody_awaits_looks_for_no_dependent():
+    (lease,) = Lease.objects.order_by("pk")[:1]
+    found = plan_of_ends([lease])
+
+    assert not [node for node in found if node.get("Relation Name") == "dependencies"]
+    assert not [n for n in found if n.get("Relation Name") == "ended_parents" and n["Actual Rows"]]
 
 
 def test_retrying_reads_what_it_retries_by_index():

@@ -15,6 +15,7 @@ from jobs.specs import LogPart
 from jobs.states import Outcome
 from scheduling.invariants import INVARIANTS, look, snapshot
 from tests.helpers import claim, ended, promote, register, running, shell, submit
+from tests.webs import step
 
 pytestmark = pytest.mark.django_db
 WARNINGS = {"deadlines_enforced", "silent_workers_recovered", "schedules_fired"}
@@ -58,11 +59,16 @@ def work() -> dict[str, int]:
     queue.promote({Task.objects.last().lane_id: 1}, batch=1)
     (held,) = submit("held")
     queue.pause_job(held.job_id)
+    up, over = submit(step("up"), step("over", "up"))
+    fallen, _ = submit(step("fallen"), step("under", "fallen"))
+    queue.cancel([fallen.pk])
     return {name: task.task_id for name, task in tasks.items()} | {
         "later": later.pk,
         "gone": gone.pk,
         "finished": finished.pk,
         "held": held.pk,
+        "up": up.pk,
+        "over": over.pk,
     }
 
 
@@ -85,6 +91,8 @@ def test_all_invariants_hold_after_work_of_every_kind():
         "gone": "cancelled",
         "finished": "cancelled",
         "held": "pending",
+        "up": "pending",
+        "over": "pending",
     }
 
 
@@ -113,6 +121,17 @@ BREAKS = {
     "lease_copies_agree": ["UPDATE leases SET loss_count = 1 WHERE task_id = {running}"],
     "lease_worker_known": ["UPDATE leases SET worker_id = 999999 WHERE task_id = {running}"],
     "pause_in_force": ["UPDATE jobs SET paused_at = NULL WHERE paused_at IS NOT NULL"],
+    "dependencies_counted": ["UPDATE blocked SET unmet = 2 WHERE task_id = {over}"],
+    "dependencies_told": ["DELETE FROM ended_parents"],
+    "dependencies_awaited": [
+        "INSERT INTO dependencies (task_id, depends_on_id, on_failure, met)"
+        " VALUES ({later}, {up}, 'cancel', false)"
+    ],
+    "dependents_known": ["UPDATE tasks SET has_dependents = false WHERE id = {up}"],
+    "dependency_tasks_exist": [
+        "UPDATE dependencies SET depends_on_id = 999999 WHERE task_id = {over}"
+    ],
+    "keys_distinct": ["UPDATE tasks SET key = 'up' WHERE id = {over}"],
     "waiting_task_unassigned": ["UPDATE tasks SET assigned_worker_id = 1 WHERE id = {later}"],
     "completed_iff_ended": [NO_CHECKS, "UPDATE tasks SET completed_at = now() WHERE id = {later}"],
     "retries_bounded": ["UPDATE tasks SET retry_count = 2 WHERE id = {retrying}"],

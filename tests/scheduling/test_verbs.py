@@ -27,24 +27,25 @@ from hypothesis.stateful import (
 
 from jobs import queue
 from jobs.models import Lane
-from jobs.specs import Ending, JobSpec
+from jobs.specs import Ending, JobSpec, Parent
 from jobs.states import Outcome
 from scheduling.invariants import INVARIANTS, look
 from tests.helpers import register, shell
+from tests.webs import step
 from workers import registry
 
 ASKED = os.environ.get("DTS_TEST_EXAMPLES")
 MAX_LOSSES = 3
 STATE = """
-SELECT tasks.id, coalesce(final_status, place), job_id, paused_at IS NOT NULL, generation,
-    fencing_token, retry_count, max_retries, loss_count, cancel_requested_at IS NOT NULL,
-    assigned_worker_id, array(
+SELECT tasks.id, coalesce(final_status, place), job_id, paused_at IS NOT NULL,
+    dependency_count > 0, generation, fencing_token, retry_count, max_retries, loss_count,
+    cancel_requested_at IS NOT NULL, assigned_worker_id, array(
         SELECT concat_ws(' ', fencing_token, outcome, worker_id) FROM attempts
         WHERE task_id = tasks.id)
 FROM tasks JOIN jobs ON jobs.id = job_id LEFT JOIN (
     SELECT task_id, 'waiting' AS place FROM waiting UNION ALL SELECT task_id, 'ready' FROM ready
     UNION ALL SELECT task_id, 'deferred' FROM deferred
-    UNION ALL SELECT task_id, 'blocked' FROM blocked
+    UNION ALL SELECT task_id, CASE reason WHEN 'paused' THEN 'held' ELSE 'awaits' END FROM blocked
     UNION ALL SELECT task_id, 'leased' FROM leases
 ) narrow ON task_id = tasks.id
 """
@@ -57,6 +58,7 @@ class State(NamedTuple):
     place: str
     job: int
     paused: bool
+    depends: bool
     generation: int
     token: int
     retries: int
@@ -68,7 +70,7 @@ class State(NamedTuple):
 
     def back(self, place: str) -> str:
         """Where the task comes that would go there if its job were not paused."""
-        return "blocked" if self.paused and place in ("waiting", "ready") else place
+        return "held" if self.paused and place in ("waiting", "ready") else place
 
     def end(self, outcome: str, *, proven: bool = True) -> "State":
         lost = outcome == "lost" and proven
@@ -131,17 +133,22 @@ def cancelling(ids: list[int]) -> Verb:
 
 def retrying(ids: list[int]) -> Verb:
     def may(task: int, s: State, answer: list[int]) -> set[State]:
-        if task not in ids or s.place not in ("failed", "cancelled"):
+        # What a parent's end cancelled comes back with the parent, and not without it.
+        follows = s.depends and s.place == "cancelled"
+        named = task in ids or (follows and not s.cancel)
+        if not named or s.place not in ("failed", "cancelled"):
             return set() if task in answer else {s}
+        if task not in answer:
+            return {s} if follows else set()
         fresh = s._replace(
-            place=s.back("waiting"),
+            place="awaits" if s.depends else s.back("waiting"),
             generation=s.generation + 1,
             retries=0,
             losses=0,
             cancel=False,
             worker=None,
         )
-        return {fresh} if task in answer else set()
+        return {fresh}
 
     return Verb(f"retry {ids}", lambda: queue.retry(ids), may)
 
@@ -172,7 +179,7 @@ def letting_go(job: int) -> Verb:
     def may(task: int, s: State, answer: bool) -> set[State]:
         if not answer or s.job != job:
             return {s}
-        place = "waiting" if s.place == "blocked" else s.place
+        place = "waiting" if s.place == "held" else s.place
         return {s._replace(paused=False, place=place)} if s.paused else set()
 
     return Verb(f"resume job {job}", lambda: queue.resume_job(job), may)
@@ -233,6 +240,17 @@ def taking_back(
     return Verb(name, run, may)
 
 
+def releasing() -> Verb:
+    """What awaits others may start, or is cancelled; which of these, the invariants say."""
+
+    def may(task: int, s: State, answer: Any) -> set[State]:
+        if s.place != "awaits":
+            return {s}
+        return {s, s._replace(place=s.back("waiting")), s._replace(place="cancelled")}
+
+    return Verb("release", queue.release, may)
+
+
 def aside(name: str, run: Callable[[], Any]) -> Verb:
     return Verb(name, run, lambda task, s, answer: {s})
 
@@ -241,6 +259,8 @@ WORKERS = st.integers(0, 1)
 PICKS = st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True)
 CALLS = st.one_of(
     st.tuples(st.just("submit"), st.integers(1, 3), st.integers(0, 1)),
+    st.tuples(st.just("submit_web"), PICKS, st.sampled_from(["cancel", "run"])),
+    st.tuples(st.just("release")),
     st.tuples(st.sampled_from(["promote", "recall"]), st.integers(1, 4)),
     st.tuples(st.just("claim"), WORKERS, st.integers(1, 4)),
     st.tuples(st.just("claim"), WORKERS, st.integers(1, 4)),
@@ -268,7 +288,7 @@ class Verbs(RuleBasedStateMachine):
         with connection.cursor() as cursor:
             cursor.execute(
                 "TRUNCATE tasks, jobs, lanes, waiting, ready, deferred, blocked, leases,"
-                " attempts, log_chunks, workers RESTART IDENTITY"
+                " dependencies, ended_parents, attempts, log_chunks, workers RESTART IDENTITY"
             )
         self.workers = [register("w1"), register("w2")]
         self.lane = Lane.objects.create(queue="default", requires=[]).pk
@@ -344,7 +364,11 @@ class Verbs(RuleBasedStateMachine):
         assert before.keys() <= self.states.keys()
         for pk, state in self.states.items():
             start = before.get(pk) or state._replace(
-                place="waiting", token=0, cancel=False, worker=None, recorded=frozenset()
+                place="awaits" if state.depends else "waiting",
+                token=0,
+                cancel=False,
+                worker=None,
+                recorded=frozenset(),
             )
             allowed = set().union(*(reached(order, pk, start) for order in permutations(asked)))
             names = [verb.name for verb in verbs]
@@ -378,6 +402,15 @@ class Verbs(RuleBasedStateMachine):
             case "submit", n, retries:
                 spec = JobSpec(name="x", tasks=[shell("x", max_retries=retries)] * n)
                 return aside(name, lambda: queue.submit(spec))
+            case "submit_web", picks, on_failure:
+                # A task after some of those there are, unless they ended badly; and one after it.
+                parents = [Parent(ids[n % len(ids)], "run") for n in set(picks)] if ids else []
+                parents = list({parent.task: parent for parent in parents}.values())
+                middle = Parent("middle", on_failure)
+                tasks = [step("middle", *parents), step("last", middle)]
+                return aside(name, lambda: queue.submit(JobSpec(name="web", tasks=tasks)))
+            case ("release",):
+                return releasing()
             case "promote", n:
                 run = lambda: queue.promote({self.lane: n}, batch=n)  # noqa: E731
                 return mover(name, run, "waiting", "ready")

@@ -1,0 +1,32 @@
+"""The examples of docs/guide.md do what it says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.api.serializers import job_spec
+from jobs.models import Task
+from tests.helpers import register, submit
+from tests.webs import run, statuses
+
+pytestmark = pytest.mark.django_db
+GUIDE = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
+
+
+def examples(title: str) -> list[dict]:
+    """The JSON in the section of the guide."""
+    section = GUIDE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)]
+
+
+def test_one_task_after_another():
+    (job,) = examples("One task after another")
+    submit(*job_spec(job).tasks)
+    assert run(register()) == ["build", "test", "docs", "publish", "tidy"]
+
+    Task.objects.all().delete()
+    submit(*job_spec(job).tasks)
+    assert run(register("w2"), {"test": "failed"}) == ["build", "test", "docs", "tidy"]
+    assert statuses()["publish"] == "cancelled"

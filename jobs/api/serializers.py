@@ -184,15 +184,15 @@ def job_spec(data: object) -> JobSpec:
     Raises DRF's ValidationError, whose detail names every fault by its place.
     """
     job = SUBMISSION.run_validation(data)
-    spec = JobSpec(**job | {"tasks": [TaskSpec(**task) for task in job["tasks"]]})
+    tasks = [TaskSpec(**task) for task in job["tasks"]]
     try:
-        edges_of(spec.tasks)
+        edges_of(tasks)
     except BadDependency as error:
         fault: Any = [serializers.ErrorDetail(error.detail, code=error.code)]
         for step in reversed(error.path):
             fault = {step: fault}
         raise serializers.ValidationError(fault) from error
-    return spec
+    return JobSpec(**job | {"tasks": tasks})
 
 
 class TaskSerializer(serializers.ModelSerializer):

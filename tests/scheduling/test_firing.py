@@ -166,7 +166,9 @@ def test_what_another_scheduler_holds_is_left_to_it():
     scheduled(every_ten_minutes(), back=HOUR)
     with Connection.connect(**connection.get_connection_params()) as other:
         other.execute("SELECT FROM schedules FOR UPDATE")
+        connection.cursor().execute("SET lock_timeout = '3s'")
         assert firing.make_due() == 0
+    connection.cursor().execute("RESET lock_timeout")
     assert firing.make_due() == 1
 
 

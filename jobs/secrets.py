@@ -2,7 +2,7 @@
 
 A secret one is `{"secret": true, "value": "..."}` in the payload. Its value goes to the task's own
 process, by the worker that holds the task, and is shown to nobody: whoever shows a payload shows
-what `masked` makes of it.
+what `masked` makes of it, and who shows a whole job, as a schedule's template, `masked_job`.
 """
 
 from collections.abc import Mapping
@@ -31,3 +31,9 @@ def masked(payload: Any) -> Any:
         for name, given in env.items()
     }
     return {**payload, "env": shown}
+
+
+def masked_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job as it is submitted, and as people may see it."""
+    tasks = [{**task, "payload": masked(task.get("payload"))} for task in job.get("tasks", ())]
+    return {**job, "tasks": tasks}

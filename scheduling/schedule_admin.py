@@ -13,6 +13,7 @@ from dtsproject.admin_base import ReadOnlyAdmin, selected
 from dtsproject.errors import Refusal
 from jobs.admin import wording
 from jobs.models import AuditEvent
+from jobs.secrets import masked_job
 from scheduling import schedules
 from scheduling.api.serializers import next_runs, words
 from scheduling.models import Firing, Schedule
@@ -70,7 +71,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
             "title": f"Schedule {obj.name}",
             "words": words(obj),
             "next_runs": [f"{run:%a %Y-%m-%d %H:%M:%S %Z}" for run in next_runs(obj)],
-            "template": json.dumps(obj.template, indent=2, ensure_ascii=False),
+            "template": json.dumps(masked_job(obj.template), indent=2, ensure_ascii=False),
             "firings": firings,
             "events": events[:SHOWN_EVENTS],
         }

@@ -7,10 +7,12 @@ from typing import Any
 
 from django.forms import model_to_dict
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from dtsproject.errors import Refusal
 from jobs.api.fields import NAME_OF_QUEUE, Instant, Integer, Label, StrictSerializer, Text
+from jobs.secrets import MASK, masked_job
 from scheduling import plan
 from scheduling.cron import LONGEST, Cron, zone_of
 from scheduling.models import CatchUp, Firing, Outcome, Overlap, Schedule
@@ -107,7 +109,14 @@ class ScheduleSubmission(ScheduleChange):
     template = serializers.DictField(help_text=ScheduleChange().fields["template"].help_text)
 
 
+@extend_schema_field({"type": "object", "additionalProperties": {}})
+class ShownTemplate(serializers.ReadOnlyField):
+    def to_representation(self, value: Any) -> Any:
+        return masked_job(value)
+
+
 class ScheduleSerializer(serializers.ModelSerializer):
+    template = ShownTemplate(help_text=f"Each secret value of its tasks is {MASK} here.")
     state = serializers.ChoiceField(STATES, read_only=True)
 
     class Meta:

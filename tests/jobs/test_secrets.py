@@ -124,6 +124,33 @@ def test_a_fault_of_ours_does_not_show_it(client, monkeypatch, caplog):
     assert VALUE not in caplog.text + answer.content.decode()
 
 
+def test_a_schedule_keeps_it_and_shows_a_mask(client):
+    body = {"name": "nightly", "cron": "@daily", "template": JOB}
+    made = client.send("/api/v1/schedules", body).json()
+    path = f"/api/v1/schedules/{made['id']}"
+    assert made["template"]["tasks"][0]["payload"]["env"] == SHOWN
+    asked = [client.get(path), client.get("/api/v1/schedules"), client.send(f"{path}/fire")]
+    asked.append(client.get(f"{path}/firings"))
+    browser = Browser()
+    browser.force_login(User.objects.create_superuser("root", password="x"))
+    page = f"/admin/scheduling/schedule/{made['id']}/change/"
+    for answer in [*asked, browser.get(page), browser.get("/admin/scheduling/schedule/")]:
+        assert answer.status_code in (200, 201)
+        assert VALUE not in answer.content.decode()
+    assert Task.objects.get().payload["env"] == GIVEN
+    given_back = client.patch(path, {"template": made["template"]}, format="json")
+    assert "/env/PASSWORD/value" in pointers(problem(given_back, 400, "invalid"))[0]
+
+
+def test_lines_are_masked_like_any_job(client):
+    lines = [{"name": "lines"}, *JOB["tasks"]]
+    text = "\n".join(map(json.dumps, lines)).encode()
+    answer = client.post("/api/v1/jobs", text, content_type="application/x-ndjson")
+    assert answer.status_code == 201
+    assert VALUE not in answer.content.decode()
+    assert Task.objects.get().payload["env"] == GIVEN
+
+
 @pytest.mark.parametrize(
     "bad",
     [

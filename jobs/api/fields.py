@@ -14,6 +14,8 @@ from rest_framework import serializers
 # \Z, as $ would let a newline at the end pass.
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:=/-]*\Z"
 NAME_OF_QUEUE = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
+# Python counts some control characters as white space that other readers of a schema do not.
+NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
 
 
 class Text(serializers.CharField):
@@ -35,7 +37,7 @@ class TextScheme(OpenApiSerializerFieldExtension):
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         schema = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
-        return schema if self.target.allow_blank else {**schema, "pattern": r"\S"}
+        return schema if self.target.allow_blank else {**schema, "pattern": NOT_BLANK}
 
 
 class Label(serializers.RegexField):

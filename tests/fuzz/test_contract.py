@@ -89,7 +89,8 @@ def test_every_answer_is_one_that_is_documented(dts):
     command += ["--max-examples", EXAMPLES, "--seed", SEED, "--continue-on-failure"]
     command += ["--phases", PHASES, "--workers", "2"]
 
-    fuzz = subprocess.run(command, env={**os.environ, "DTS_TOKEN": dts.token}, cwd=dts.home)
+    environment = {**os.environ, "DTS_TOKEN": dts.token, "PYTHONPATH": str(ROOT)}
+    fuzz = subprocess.run(command, env=environment, cwd=dts.home)
 
     statuses = dts.statuses()
     print(f"The server's log has {statuses.total():,} answers: {dict(sorted(statuses.items()))}")

@@ -15,20 +15,20 @@
 -- takes it for empty (its rows live for moments, and VACUUM counts none) a plain join reads all of
 -- it, dead rows too, and compares each with each report. The delete goes by key and not by ctid: a
 -- cancel may have moved the row since this statement's snapshot.
-WITH held AS MATERIALIZED (
+WITH held AS (
     SELECT leases.*, report.*, CASE
-        WHEN report.outcome = 'done' THEN 'done'
-        WHEN leases.cancel_requested_at IS NOT NULL THEN 'cancelled'
-        WHEN report.outcome IN ('released', 'cancelled') THEN 'queued'
-        WHEN report.outcome = 'lost' AND leases.loss_count + %(proven)s::int >= %(max_losses)s
+        WHEN outcome = 'done' THEN 'done'
+        WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+        WHEN outcome IN ('released', 'cancelled') THEN 'queued'
+        WHEN outcome = 'lost' AND loss_count + %(proven)s::int >= %(max_losses)s
             THEN 'failed'
-        WHEN report.outcome = 'lost' AND %(max_lost_attempts)s <= 1 + (
+        WHEN outcome = 'lost' AND %(max_lost_attempts)s <= 1 + (
             SELECT count(*) FROM attempts JOIN tasks ON tasks.id = attempts.task_id
             WHERE attempts.task_id = leases.task_id AND attempts.outcome = 'lost'
                 AND attempts.generation = tasks.generation
         ) THEN 'failed'
-        WHEN report.outcome = 'lost' THEN 'queued'
-        WHEN leases.retry_count < leases.max_retries THEN 'pending'
+        WHEN outcome = 'lost' THEN 'queued'
+        WHEN retry_count < max_retries THEN 'pending'
         ELSE 'failed'
     END AS status
     FROM (
@@ -52,7 +52,7 @@ WITH held AS MATERIALIZED (
     ) leases
 ), ended AS (
     DELETE FROM leases WHERE task_id = ANY (ARRAY(SELECT task_id FROM held))
-), job AS MATERIALIZED (
+), job AS (
     -- A pause of one of them is waited for, or waits: see jobs/pausing.py.
     SELECT id, paused_at FROM jobs
     WHERE id = ANY (ARRAY(SELECT job_id FROM held WHERE status = 'queued'))

@@ -11,21 +11,21 @@ WITH waiting_ AS MATERIALIZED (
 ), leased AS MATERIALIZED (
     SELECT task_id FROM leases WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
 ), gone AS (
-    DELETE FROM waiting USING waiting_ WHERE waiting.task_id = waiting_.task_id
-    RETURNING waiting.task_id
+    DELETE FROM waiting WHERE task_id = ANY (ARRAY(SELECT task_id FROM waiting_))
+    RETURNING task_id
 ), gone_ready AS (
-    DELETE FROM ready USING ready_ WHERE ready.task_id = ready_.task_id
-    RETURNING ready.task_id
+    DELETE FROM ready WHERE task_id = ANY (ARRAY(SELECT task_id FROM ready_))
+    RETURNING task_id
 ), gone_deferred AS (
-    DELETE FROM deferred USING deferred_ WHERE deferred.task_id = deferred_.task_id
-    RETURNING deferred.task_id
+    DELETE FROM deferred WHERE task_id = ANY (ARRAY(SELECT task_id FROM deferred_))
+    RETURNING task_id
 ), gone_blocked AS (
-    DELETE FROM blocked USING blocked_ WHERE blocked.task_id = blocked_.task_id
-    RETURNING blocked.task_id
+    DELETE FROM blocked WHERE task_id = ANY (ARRAY(SELECT task_id FROM blocked_))
+    RETURNING task_id
 ), asked AS (
     UPDATE leases SET cancel_requested_at = coalesce(cancel_requested_at, now())
-    FROM leased WHERE leases.task_id = leased.task_id
-    RETURNING leases.task_id, leases.cancel_requested_at
+    WHERE task_id = ANY (ARRAY(SELECT task_id FROM leased))
+    RETURNING task_id, cancel_requested_at
 ), at_once AS (
     UPDATE tasks SET status = 'cancelled', completed_at = now(), updated_at = now(),
         cancel_requested_at = now()

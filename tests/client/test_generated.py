@@ -38,7 +38,7 @@ def test_it_submits_a_job_and_waits_for_its_end(generated, url, token):
         for name in ("jobs_create", "jobs_retrieve", "jobs_tasks_list")
     )
     shell = models.ShellPayloadRequest(cmd="echo from a stranger")
-    body = models.JobSubmissionRequest("stranger", [models.TaskSubmissionRequest(shell)])
+    body = models.JobSubmissionRequest("stranger", [models.ShellTaskRequest(shell)])
 
     job = create.sync(client=client, body=body)
     until = time.monotonic() + 60

@@ -9,7 +9,8 @@ import sys
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.chaos.installation import ROOT, free_port
+from dtsproject.chaos.fleet import free_port
+from tests.chaos.installation import ROOT
 from tests.helpers import wait_until
 
 SUBMIT = [sys.executable, "manage.py", "submit"]

@@ -7,6 +7,7 @@ import select
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class Loop:
         self._listener = Listener(*self.channels) if self.channels else None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
+        for fd in (self._wake_read, self._wake_write):
+            weakref.finalize(self, os.close, fd)
 
     def tick(self) -> int:
         """Does a bounded batch of work. Returns how many rows it moved."""
@@ -93,8 +96,11 @@ class Loop:
     def wait(self, seconds: float) -> None:
         """Sleeps until the time is over, a channel is heard or `wake` is called."""
         listening = self.listening()
-        watched = [fd for fd in (self._wake_read, listening) if fd is not None]
-        readable, _, _ = select.select(watched, [], [], seconds)
+        poll = select.poll()  # not `select`: many tasks' pipes may push a number above 1023
+        for fd in (self._wake_read, listening):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
+        readable = {fd for fd, _ in poll.poll(1000 * seconds)}
         if self._wake_read in readable:
             os.read(self._wake_read, 4096)
         if listening in readable:

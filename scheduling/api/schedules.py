@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
+from django.http import Http404
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
@@ -142,6 +143,12 @@ class ScheduleViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
             moved = verb(pk)
             self.record(name, f"schedule {pk}", name=moved.name)
         return self.detail_of(moved)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """One that somebody deletes meanwhile is not there."""
+        return super().handle_exception(
+            Http404() if isinstance(exc, Schedule.DoesNotExist) else exc
+        )
 
     def detail_of(self, schedule: Schedule, **more: Any) -> Response:
         schedule.refresh_from_db()

@@ -21,6 +21,7 @@ if (BASE_DIR / ".env").exists():
 
 # The API whose worker this process is; it needs no database (`run_worker --server`, manage.py).
 SERVER = env.str("DTS_SERVER", default="")
+# What it shows the API, or `submit --server` does, unless given a file.
 TOKEN = env.str("DTS_TOKEN", default="")
 LOCAL = env.bool("DTS_LOCAL", default="DATABASE_URL" not in os.environ)
 DEBUG = env.bool("DEBUG", default=False)
@@ -233,9 +234,6 @@ UNFOLD = {
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
 }
-
-# What `submit --server` shows the server, unless it is given a file.
-TOKEN = env.str("DTS_TOKEN", default="")
 
 # Loops touch this file each round, for a probe that looks at its age.
 LIVENESS_FILE = env.str("DTS_LIVENESS_FILE", default="")

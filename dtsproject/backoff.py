@@ -20,4 +20,4 @@ class Backoff:
         seconds = self._seconds * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
         self._seconds = min(2 * self._seconds, self.longest_seconds)
         asked = min(asked_seconds, self.longest_seconds)
-        return max(seconds, asked * random.uniform(1.0, 1.5))  # noqa: S311
+        return max(seconds, asked * random.uniform(1.0, 1.5))  # noqa: S311 - the same

@@ -13,11 +13,11 @@ import django
 django.setup()
 
 from django.db.models import Count  # noqa: E402 - needs django.setup() first
-from django.utils import timezone  # noqa: E402
+from django.utils import timezone  # noqa: E402 - the same
 
-from jobs.models import Job, Lane, Queue  # noqa: E402
-from scheduling import plan  # noqa: E402
-from scheduling.models import Firing, Schedule  # noqa: E402
+from jobs.models import Job, Lane, Queue  # noqa: E402 - the same
+from scheduling import plan  # noqa: E402 - the same
+from scheduling.models import Firing, Schedule  # noqa: E402 - the same
 
 TEMPLATE = {"name": "{schedule} {time}", "tasks": [{"payload": {"cmd": "true"}}]}
 READY = timedelta(seconds=10)

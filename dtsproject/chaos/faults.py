@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from dtsproject.chaos.fleet import Fleet, guard, libfaketime, tree
+from dtsproject.chaos.fleet import Fleet, guard, libfaketime, signal_all, tree
 from dtsproject.chaos.history import now
 from dtsproject.chaos.proxy import Proxy
 from dtsproject.chaos.schedule import Fault
@@ -197,10 +197,3 @@ def killed(processes: Sequence[psutil.Process]) -> Undo | None:
 def stopped(processes: Sequence[psutil.Process]) -> Undo:
     signal_all(processes, signal.SIGSTOP)
     return lambda: signal_all(processes, signal.SIGCONT)
-
-
-def signal_all(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
-    """psutil makes sure that the pid is not another process's by now."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)

@@ -1,12 +1,13 @@
 """The processes of a chaos run: real ones, started again whenever they end."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -129,8 +130,7 @@ class Fleet:
 
     def stop(self) -> None:
         """SIGTERM to all, workers first, since they still have something to say."""
-        for process in guards(self.folder):
-            process.resume()
+        signal_all(guards(self.folder), signal.SIGCONT)
         for name in (*WORKERS, *(set(self.programs) - set(WORKERS))):
             self.programs[name].terminate()
             if name not in WORKERS[:-1]:
@@ -186,6 +186,13 @@ def guards(folder: Path) -> list[psutil.Process]:
     """Guards and wardens of the workers with their state under `folder`, be these gone or not:
     each has its worker's lock file open."""
     return [it for it in psutil.process_iter() if _has_lock(it, folder)]
+
+
+def signal_all(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    """psutil makes sure that the pid is not another process's by now."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _has_lock(process: psutil.Process, folder: Path) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from dtsproject.chaos.fleet import free_port, guards
+from dtsproject.chaos.fleet import free_port, guards, signal_all
 from tests.helpers import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -127,8 +127,7 @@ class Fleet:
 
     def end(self) -> None:
         """Nothing is left, frozen or not: the guards, awake, kill what their workers ran."""
-        for guard in guards(self.folder):
-            guard.resume()
+        signal_all(guards(self.folder), signal.SIGCONT)
         for process in self.processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGCONT)

@@ -9,8 +9,9 @@ from rest_framework.routers import APIRootView, SimpleRouter
 from dtsproject import health, problems
 from dtsproject.docs import Docs
 from jobs.api.base import check_parameters
+from jobs.api.jobs import JobViewSet
 from jobs.api.queues import QueueViewSet
-from jobs.api.views import JobViewSet, TaskViewSet
+from jobs.api.tasks import TaskViewSet
 from scheduling.api.schedules import ScheduleViewSet
 from scheduling.api.views import StatsViewSet, WhyViewSet
 from workers.api.views import WorkerViewSet

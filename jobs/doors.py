@@ -11,7 +11,7 @@ from django.conf import settings
 
 from dts_client import LATER, ApiError, Client, Unreachable
 from jobs import intake
-from jobs.api.serializers import job_spec
+from jobs.api.submissions import job_spec
 from jobs.follow import POLL_SECONDS, follow
 from jobs.models import Task
 from jobs.states import TERMINAL, Status

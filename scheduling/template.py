@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 
 from dtsproject.errors import Refusal
-from jobs.api.serializers import job_spec
+from jobs.api.submissions import job_spec
 from jobs.specs import JobSpec
 from scheduling.cron import zone_of
 from scheduling.models import Schedule

@@ -130,6 +130,6 @@ def test_what_answers_requests_makes_none():
         for path in map(Path, json.loads(answer))
         if path.is_relative_to(ROOT) and not {".venv", "embedded"} & set(path.parts)
     ]  # the embedded PostgreSQL is looked for on this machine alone
-    assert ROOT / "jobs" / "api" / "views.py" in ours
+    assert ROOT / "jobs" / "api" / "jobs.py" in ours
     for path in ours:
         assert not imports(path) & set(OUTWARD), path

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.api.serializers import job_spec
+from jobs.api.submissions import job_spec
 from jobs.models import Task
 from tests.helpers import register, submit
 from tests.webs import run, statuses

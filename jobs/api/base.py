@@ -13,12 +13,14 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
 from dtsproject.errors import InvalidQuery, Refusal
+from dtsproject.openapi import refused
 from dtsproject.pagination import NewestFirst
 from jobs import audit
 from jobs.api.fields import StrictSerializer
 from jobs.authentication import access
 
 S = TypeVar("S", bound=StrictSerializer)
+WRONG_STATE = refused(409, "wrong_state: nothing is in a state that allows it.")
 
 
 class LengthRequired(Refusal):

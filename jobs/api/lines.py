@@ -19,7 +19,7 @@ from dtsproject import parsers, problems
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from jobs.api.fields import StrictSerializer
-from jobs.api.serializers import JobHead, TaskSubmission
+from jobs.api.submissions import JobHead, TaskSubmission
 from jobs.backlog import Overloaded
 from jobs.specs import JobSpec, TaskSpec
 from jobs.spooled import BATCH, Spooled

@@ -1,198 +1,21 @@
-"""The clients' door in JSON: what it takes (strictly) and what it shows.
+"""What the clients' door shows."""
 
-The submissions below are the one place for the rules of a job and its tasks: the API, its OpenAPI
-document and `manage.py submit` all take them from here.
-"""
-
-from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import F
 from django.http import QueryDict
-from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
-from dtsproject.conf import conf
 from dtsproject.errors import InvalidQuery
-from jobs.api.fields import (
-    NAME_OF_QUEUE,
-    Instant,
-    Integer,
-    Label,
-    Seconds,
-    StrictSerializer,
-    Text,
-)
-from jobs.api.payloads import PAYLOADS, PythonPayload, ShellPayload, ShownPayload
-from jobs.graph import BadDependency, edges_of
+from jobs.api.fields import StrictSerializer
+from jobs.api.payloads import ShownPayload
 from jobs.models import Attempt, Dependency, Job, Queue, Task
 from jobs.secrets import MASK
-from jobs.specs import JobSpec, Parent, TaskSpec
-from jobs.states import Kind, OnFailure, Status
+from jobs.states import Status
 
-MAX_TIMEOUT_SECONDS = 30 * 24 * 3600
 # Those of a task, from which it follows, and two more (jobs/counts.py).
 JOB_STATES = [*Status.values, "cancelling", "paused"]
-
-
-class DependencySubmission(StrictSerializer):
-    default_error_messages = {"which": "Name a task of this job by its key, or any other by task."}
-
-    key = Text(required=False, allow_blank=True, help_text="Of a task of this job.")
-    task = Integer(
-        required=False, min_value=1, max_value=2**63 - 1, help_text="The id of any other."
-    )
-    on_failure = serializers.ChoiceField(
-        OnFailure.choices,
-        required=False,
-        help_text="When that task fails or is cancelled, this one is cancelled, too, or runs all "
-        "the same. Default: cancel.",
-    )
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if ("key" in attrs) == ("task" in attrs):
-            self.fail("which")
-        return attrs
-
-
-DEPENDENCY = DependencySubmission()
-
-
-@extend_schema_field(
-    {
-        "oneOf": [
-            {"type": "string", "description": "The key of a task of this job."},
-            {"type": "integer", "description": "The id of any other task."},
-            {
-                "type": "object",
-                "properties": {
-                    "key": {"type": "string"},
-                    "task": {"type": "integer"},
-                    "on_failure": {"type": "string", "enum": OnFailure.values},
-                },
-                "additionalProperties": False,
-            },
-        ]
-    }
-)
-class DependsOn(serializers.Field):
-    """A task to wait for, by its key, by its id, or by an object with either."""
-
-    def to_internal_value(self, data: Any) -> Parent:
-        if isinstance(data, str):
-            return Parent(data)
-        given = {"task": data} if isinstance(data, int) else data
-        found = DEPENDENCY.run_validation(given)
-        name = found["key"] if "key" in found else found["task"]
-        return Parent(name, found.get("on_failure", OnFailure.CANCEL))
-
-
-class TaskList(serializers.ListSerializer):
-    default_error_messages = {"max_length": "A job has at most {max_length} tasks."}
-
-    def to_internal_value(self, data: Any) -> list[dict[str, Any]]:
-        self.max_length = conf().max_tasks_per_job
-        return super().to_internal_value(data)
-
-
-class TaskSubmission(StrictSerializer):
-    name = Text(required=False, allow_blank=True, max_length=200)
-    kind = serializers.ChoiceField(Kind.choices, required=False, help_text="Default: shell.")
-    payload: Any = serializers.DictField()
-    priority = Integer(
-        required=False, min_value=-100, max_value=100, help_text="Higher runs first. Default: 0."
-    )
-    requires = serializers.ListField(
-        child=Label(), required=False, max_length=16, help_text="Labels its worker must have."
-    )
-    run_after = Instant(required=False, allow_null=True)
-    timeout_seconds = Seconds(required=False, allow_null=True, max_value=MAX_TIMEOUT_SECONDS)
-    max_retries = Integer(required=False, min_value=0, max_value=100, help_text="Default: 0.")
-    key = Label(
-        required=False, max_length=100, help_text="What depends_on calls it; once in a job."
-    )
-    depends_on = serializers.ListField(
-        child=DependsOn(), required=False, help_text="It starts when these tasks have ended."
-    )
-
-    class Meta:
-        list_serializer_class = TaskList
-
-    def field_for(self, name: str, data: Mapping[str, Any]) -> serializers.Field | None:
-        if name == "payload" and isinstance(kind := data.get("kind", Kind.SHELL), str):
-            return PAYLOADS.get(kind) or super().field_for(name, data)
-        return super().field_for(name, data)
-
-
-# What follows says in the OpenAPI document which kind has which payload.
-
-
-@extend_schema_field({"type": "string", "const": Kind.SHELL.value})
-class ShellKind(serializers.ChoiceField):
-    pass
-
-
-@extend_schema_field({"type": "string", "const": Kind.PYTHON.value})
-class PythonKind(serializers.ChoiceField):
-    pass
-
-
-class ShellTask(TaskSubmission):
-    kind = ShellKind(Kind.choices, required=False, help_text="Default: shell.")
-    payload = ShellPayload()
-
-
-class PythonTask(TaskSubmission):
-    kind = PythonKind(Kind.choices)
-    payload = PythonPayload()
-
-
-class TaskScheme(OpenApiSerializerExtension):
-    target_class = "jobs.api.serializers.TaskSubmission"
-
-    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
-        kinds = (ShellTask, PythonTask)
-        return {"oneOf": [auto_schema.resolve_serializer(k, direction).ref for k in kinds]}
-
-
-class NewPriority(StrictSerializer):
-    priority = Integer(min_value=-100, max_value=100, help_text="Higher runs first.")
-
-
-class JobHead(StrictSerializer):
-    """A job without its tasks."""
-
-    name = Text(max_length=200)
-    queue = Label(NAME_OF_QUEUE, required=False, max_length=40, help_text="Default: default.")
-    labels = serializers.DictField(child=Text(allow_blank=True, max_length=200), required=False)
-
-
-class JobSubmission(JobHead):
-    """All of it."""
-
-    tasks = TaskSubmission(many=True, allow_empty=False)
-
-
-# To make one, with copies of all its fields, costs more than to check a small job.
-SUBMISSION = JobSubmission()
-
-
-def job_spec(data: object) -> JobSpec:
-    """The job that `data`, parsed JSON (see dtsproject.parsers.loads), describes.
-
-    Raises DRF's ValidationError, whose detail names every fault by its place.
-    """
-    job = SUBMISSION.run_validation(data)
-    tasks = [TaskSpec(**task) for task in job["tasks"]]
-    try:
-        edges_of(tasks)
-    except BadDependency as error:
-        fault: Any = [serializers.ErrorDetail(error.detail, code=error.code)]
-        for step in reversed(error.path):
-            fault = {step: fault}
-        raise serializers.ValidationError(fault) from error
-    return JobSpec(**job | {"tasks": tasks})
 
 
 class TaskSerializer(serializers.ModelSerializer):

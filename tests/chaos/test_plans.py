@@ -5,7 +5,7 @@ import pytest
 from dtsproject.chaos.schedule import FIRST_AT, KINDS, REST_SECONDS, schedule
 from dtsproject.chaos.workload import KINDS as TASK_KINDS
 from dtsproject.chaos.workload import plan
-from jobs.api.serializers import job_spec
+from jobs.api.submissions import job_spec
 
 
 def test_the_same_seed_gives_the_same_run_and_another_one_another():

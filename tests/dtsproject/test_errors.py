@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import InterfaceError, OperationalError
 from django.test import Client as Browser
 
-from jobs.api.views import JobViewSet
+from jobs.api.jobs import JobViewSet
 from tests.api import JOB, Client, problem
 from tests.helpers import submit
 

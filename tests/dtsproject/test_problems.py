@@ -12,7 +12,7 @@ from rest_framework.exceptions import Throttled
 
 from dtsproject import problems
 from dtsproject.errors import Refusal
-from jobs.api.views import JobViewSet
+from jobs.api.jobs import JobViewSet
 from tests.api import JOB, Client
 from tests.helpers import register, submit
 

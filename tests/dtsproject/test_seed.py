@@ -3,7 +3,7 @@ from django.core.management import call_command
 from rest_framework.exceptions import ValidationError
 
 from dtsproject import stack_seeds
-from jobs.api.serializers import job_spec
+from jobs.api.submissions import job_spec
 from jobs.models import Attempt, Job, Lease, Task
 from jobs.states import Outcome, Status
 from scheduling.models import Schedule

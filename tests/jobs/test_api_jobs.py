@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from jobs import queue
 from jobs.api.payloads import MAX_ARGUMENT_BYTES
-from jobs.api.serializers import job_spec
+from jobs.api.submissions import job_spec
 from jobs.models import AuditEvent, Job, Task
 from jobs.specs import TaskSpec
 from jobs.states import Outcome, Status

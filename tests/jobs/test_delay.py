@@ -22,7 +22,7 @@ def delay(settings, monkeypatch):
     settings.DTS = {**settings.DTS, "MAX_DATABASE_DELAY_SECONDS": LIMIT_SECONDS}
     monkeypatch.setattr(module, "PROBE_SECONDS", 2.0)
     fresh = Delay()
-    monkeypatch.setattr("jobs.api.views.delay", fresh)
+    monkeypatch.setattr("jobs.api.jobs.delay", fresh)
     return fresh
 
 

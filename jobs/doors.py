@@ -52,6 +52,8 @@ class DatabaseDoor:
         same = intake.fingerprint(described)
         known = None if key is None else intake.Key.of(key, f"command {self.user}", same)
         job, _ = intake.take_in(spec, submitted_by=self.user, key=known)
+        if job.joined:
+            return job.pk, Task.objects.filter(job=job).count()
         return job.pk, len(spec.tasks)
 
     def follow(self, job_id: int) -> Iterator[Counts | None]:

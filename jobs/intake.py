@@ -66,8 +66,9 @@ def fingerprint(body: object) -> str:
 def take_in(spec: JobSpec, *, submitted_by: str, key: Key | None = None) -> tuple[Job, bool]:
     """Stores the job; returns it, and whether an earlier submit with this key had stored it.
 
-    The key is kept in the job's own transaction, for `idempotency_hours`. Raises Overloaded,
-    TooManyLanes, KeyInUse and KeyReused.
+    The key is kept in the job's own transaction, for `idempotency_hours`. A job that was there
+    before, of the same unique key, is `joined`. Raises Overloaded, TooManyLanes, Duplicate,
+    KeyInUse and KeyReused.
     """
     if key is None:
         backlog.admit(len(spec.tasks))
@@ -84,6 +85,7 @@ def take_in(spec: JobSpec, *, submitted_by: str, key: Key | None = None) -> tupl
             key=key.text,
             fingerprint=key.fingerprint,
             job_id=job.pk,
+            joined=job.joined,
             created_at=job.created_at,
         )
     return job, False
@@ -109,11 +111,15 @@ def _first(kept: IdempotencyKey, key: Key, spec: JobSpec, submitted_by: str) -> 
             f"each job. A key is remembered for {conf().idempotency_hours} hours.",
             job_id=kept.job_id,
         )
+    if kept.joined and (job := Job.objects.filter(pk=kept.job_id).first()):
+        job.joined = True
+        return job
     return Job(
         pk=kept.job_id,
         name=spec.name,
         queue=spec.queue,
         labels=spec.labels,
+        unique=spec.unique and spec.unique._asdict(),
         submitted_by=submitted_by,
         created_at=kept.created_at,
     )

@@ -40,8 +40,9 @@ def prune() -> int:
         cursor.execute(PRUNE, [age, BATCH])
         found = [job_id for (job_id,) in cursor.fetchall()]
         cursor.execute(
-            "DELETE FROM jobs WHERE id = ANY(%s) AND NOT EXISTS"
-            " (SELECT FROM tasks WHERE tasks.job_id = jobs.id)",
+            "WITH gone AS (DELETE FROM jobs WHERE id = ANY(%s) AND NOT EXISTS"
+            " (SELECT FROM tasks WHERE tasks.job_id = jobs.id) RETURNING id)"
+            " DELETE FROM unique_keys USING gone WHERE job_id = gone.id",
             [found],
         )
     return len(found)

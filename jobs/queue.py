@@ -18,22 +18,25 @@ from psycopg import Cursor
 from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
-from jobs import statements
+from jobs import statements, uniqueness
+from jobs.cancelling import cancel, cancel_job
 from jobs.dependencies import hold_up_release, release
 from jobs.marks import Marks
-from jobs.models import Attempt, Job, Lease, Task
+from jobs.models import Attempt, Job, Lease
 from jobs.pausing import pause, pause_job, resume, resume_job
 from jobs.priority import prioritise
 from jobs.promotion import HEAD, promote, recall
 from jobs.specs import Claimed, Ending
 from jobs.states import Outcome, Status
 from jobs.submission import TooManyLanes, submit, submit_all
+from jobs.uniqueness import Duplicate
 
 # Silence proves no death; but what was lost so often may take every worker with it, one by one.
 LOST_PER_DEATH = 10
 
 __all__ = [
     "HEAD",
+    "Duplicate",
     "TooManyLanes",
     "WrongState",
     "bring_due",
@@ -68,40 +71,20 @@ class WrongState(Refusal):
 # -- clients ---------------------------------------------------------------------------------
 
 
-def cancel(task_ids: Iterable[int]) -> dict[int, str]:
-    """Cancels what waits at once and asks for the end of what runs.
-
-    Returns the state each touched task was left in: `cancelled`, or `in_progress` until its
-    worker confirms that its process tree is dead. Tasks that had ended are not touched.
-    """
-    left = set(task_ids)
-    touched: dict[int, str] = {}
-    while left:
-        # A new statement each time: it sees a task that another verb moved meanwhile.
-        moved = dict(statements.rows("cancel", {"ids": sorted(left)}))
-        touched |= moved
-        left -= moved.keys()
-        left = set(Task.objects.live().filter(pk__in=left).values_list("pk", flat=True))
-    if Status.IN_PROGRESS in touched.values():
-        wakeups.notify(wakeups.CANCELLED)
-    return touched
-
-
-def cancel_job(job_id: int) -> dict[int, str]:
-    """Cancels all of a job's tasks that have not ended; see `cancel`."""
-    Job.objects.filter(pk=job_id, finished_at=None).update(cancelled_at=Now())
-    return cancel(Task.objects.live().filter(job_id=job_id).values_list("pk", flat=True))
-
-
 def retry(task_ids: Iterable[int]) -> list[int]:
     """Gives failed and cancelled tasks a new generation; returns the ids of those retried.
 
     With a task come back those that were cancelled because it ended badly. One that was cancelled
-    because of another comes back with that one only.
+    because of another comes back with that one only. Nothing of a job comes back whose unique key
+    another holds: raises Duplicate if that leaves nothing.
     """
+    ids = sorted(task_ids)
     with transaction.atomic():
+        refused = uniqueness.regain(ids)
         hold_up_release()
-        retried = [pk for (pk,) in statements.rows("retry", {"ids": sorted(task_ids)})]
+        retried = [pk for (pk,) in statements.rows("retry", {"ids": ids})]
+        if refused and not retried:
+            raise refused[0]
     if retried:
         wakeups.notify(wakeups.SUBMITTED)
     return retried

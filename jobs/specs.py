@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.states import Kind, OnFailure, Outcome
+from jobs.states import Kind, OnDuplicate, OnFailure, Outcome, Scope
 
 
 class Parent(NamedTuple):
@@ -16,6 +16,16 @@ class Parent(NamedTuple):
 
     task: str | int
     on_failure: str = OnFailure.CANCEL
+
+
+class Unique(NamedTuple):
+    """A key that one job at a time holds: until it has ended, and for `window_seconds` from its
+    submission at least."""
+
+    key: str
+    scope: str = Scope.QUEUE
+    window_seconds: float | None = None
+    on_duplicate: str = OnDuplicate.REJECT
 
 
 if TYPE_CHECKING:
@@ -46,6 +56,7 @@ class JobSpec:
     tasks: "Sequence[TaskSpec] | Spooled"
     queue: str = "default"
     labels: dict[str, Any] = field(default_factory=dict)
+    unique: Unique | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,6 +47,21 @@ class OnFailure(TextChoices):
     RUN = "run"
 
 
+class Scope(TextChoices):
+    """Among which jobs a unique key is unique."""
+
+    QUEUE = "queue"
+    ALL = "all"
+
+
+class OnDuplicate(TextChoices):
+    """What a submit does whose unique key another job holds."""
+
+    REJECT = "reject"
+    JOIN = "join"
+    REPLACE = "replace"
+
+
 class Kind(TextChoices):
     SHELL = "shell"
     PYTHON = "python"

@@ -12,12 +12,14 @@ from psycopg import Cursor
 from dtsproject import wakeups
 from dtsproject.conf import conf, load
 from dtsproject.errors import Refusal
-from jobs import statements
+from jobs import audit, statements, uniqueness
+from jobs.cancelling import cancel_job
 from jobs.dependencies import Web
 from jobs.graph import Edge, edges_of
 from jobs.models import Job, Lane, Queue
-from jobs.specs import Candidate, JobSpec, TaskSpec
+from jobs.specs import Candidate, JobSpec, TaskSpec, Unique
 from jobs.spooled import BATCH, Spooled
+from jobs.states import OnDuplicate
 
 MAX_LANES = 200
 # What is sent and not yet stored is kept in memory.
@@ -33,8 +35,31 @@ class LanesMissing(Exception):
 
 
 def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
-    """Stores a job and all its tasks, or nothing. Raises TooManyLanes and BadDependency."""
+    """Stores a job and all its tasks, or nothing. Raises TooManyLanes and BadDependency.
+
+    Where another job holds its unique key: raises Duplicate, or returns that job, `joined`, or
+    cancels what of that has not started, as it says.
+    """
+    if spec.unique:
+        return _submit_unique(spec, spec.unique, submitted_by)
     job, scores = _store_with_lanes(spec, submitted_by)
+    wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
+    return job
+
+
+def _submit_unique(spec: JobSpec, unique: Unique, submitted_by: str) -> Job:
+    with transaction.atomic():
+        holder = uniqueness.lock(unique, spec.queue)
+        if holder.holds and unique.on_duplicate == OnDuplicate.REJECT:
+            raise uniqueness.refusal(unique, holder.job_id)
+        if holder.holds and unique.on_duplicate == OnDuplicate.JOIN:
+            return uniqueness.joined(holder.job_id)
+        if holder.holds:
+            cancel_job(holder.job_id, running=False)
+        job, scores = _store_with_lanes(spec, submitted_by)
+        uniqueness.keep(unique, job)
+        if holder.holds:
+            audit.record(submitted_by, "replace", [f"job {holder.job_id}"], f"job {job.pk}")
     wakeups.notify(wakeups.SUBMITTED, str(min(scores.values())))
     return job
 
@@ -42,8 +67,11 @@ def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
 def submit_all(jobs: Sequence[tuple[JobSpec, str]]) -> list[Job]:
     """Stores these jobs, each with who submits it, all or nothing: two round trips, one wake-up.
 
-    Raises TooManyLanes and BadDependency.
+    Raises TooManyLanes, BadDependency and Duplicate.
     """
+    if any(spec.unique for spec, _ in jobs):
+        with transaction.atomic():
+            return [submit(spec, submitted_by=by) for spec, by in jobs]
     with transaction.atomic():
         try:
             with statements.transaction():
@@ -117,8 +145,14 @@ def _store_tasks(
 
 
 def _send_job(spec: JobSpec, submitted_by: str) -> Cursor:
-    given = {"name": spec.name, "queue": spec.queue, "submitted_by": submitted_by}
-    return statements.execute("begin_job", {**given, "labels": json.dumps(spec.labels)})
+    given = {
+        "name": spec.name,
+        "queue": spec.queue,
+        "submitted_by": submitted_by,
+        "labels": json.dumps(spec.labels),
+        "unique": json.dumps(spec.unique._asdict()) if spec.unique else None,
+    }
+    return statements.execute("begin_job", given)
 
 
 def _begun(
@@ -132,6 +166,7 @@ def _begun(
         name=spec.name,
         queue=spec.queue,
         labels=spec.labels,
+        unique=spec.unique and spec.unique._asdict(),
         submitted_by=submitted_by,
         created_at=created_at,
     )

@@ -148,7 +148,8 @@ def _outcome(schedule: Schedule) -> Outcome:
 
 
 def _fire(firings: Sequence[Firing]) -> None:
-    """Submits the firings' jobs; pauses the schedules of those that are refused.
+    """Submits the firings' jobs; pauses the schedules of those that are refused. One whose unique
+    key another job holds is skipped, as if by the overlap policy.
 
     Raises Overloaded.
     """
@@ -162,6 +163,9 @@ def _fire(firings: Sequence[Firing]) -> None:
         if len(firings) > 1:  # which of them?
             for firing in firings:
                 _fire([firing])
+            return
+        if isinstance(error, queue.Duplicate):
+            firings[0].outcome = Outcome.SKIPPED
             return
         firings[0].outcome = Outcome.REFUSED
         _pause(firings[0].schedule, getattr(error, "detail", str(error)))

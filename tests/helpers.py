@@ -1,8 +1,10 @@
 """Work for the queue, made through its own verbs."""
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -99,3 +101,40 @@ def scheduled(cron: str = "* * * * *", *, back: timedelta | None = None, **value
         Schedule.objects.filter(pk=made.pk).update(next_run_at=F("next_run_at") - back)
         made.refresh_from_db()
     return made
+
+
+def begin(*verbs: Callable[[], object]) -> list[Callable[[], object]]:
+    """Runs each verb on a connection of its own in a transaction that stays open.
+
+    Gives a function for each that commits it and waits for that. The first has run when the second
+    is started; a verb may wait for another's commit.
+    """
+    commits: list[Callable[[], object]] = []
+    for verb in verbs:
+        ran, commit, pool = threading.Event(), threading.Event(), ThreadPoolExecutor(1)
+
+        def work(verb=verb, ran=ran, commit=commit) -> None:
+            try:
+                with transaction.atomic():
+                    verb()
+                    ran.set()
+                    commit.wait(20)
+            finally:
+                connection.close()
+
+        future = pool.submit(work)
+        wait_until(lambda ran=ran, future=future: ran.is_set() or future.done() or blocked())
+
+        def finish(commit=commit, future=future, pool=pool) -> None:
+            commit.set()
+            future.result(20)
+            pool.shutdown()
+
+        commits.append(finish)
+    return commits
+
+
+def blocked() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+        return cursor.rowcount > 0

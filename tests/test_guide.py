@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import queue
 from jobs.api.submissions import job_spec
 from jobs.models import Task
 from tests.helpers import register, submit
@@ -30,3 +31,9 @@ def test_one_task_after_another():
     submit(*job_spec(job).tasks)
     assert run(register("w2"), {"test": "failed"}) == ["build", "test", "docs", "tidy"]
     assert statuses()["publish"] == "cancelled"
+
+
+def test_one_at_a_time():
+    (job,) = examples("One at a time")
+    first, second = (queue.submit(job_spec(job)) for _ in range(2))
+    assert (second.pk, second.joined, Task.objects.count()) == (first.pk, True, 1)

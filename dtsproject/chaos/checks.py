@@ -6,7 +6,7 @@ may go unseen.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -109,6 +109,42 @@ def repeated(index: Index) -> Found:
     for name, jobs in by_name.items():
         if len(jobs) > 1:
             yield f"{name} was stored as jobs {', '.join(str(it['job']) for it in jobs)}", *jobs
+
+
+def shared(index: Index) -> Found:
+    """No unique key is held by two jobs of which tasks live, and who is told of a holder is told of
+    one. All times here are of one clock, the database's."""
+    jobs = {it["job"]: it for it in index.history.of("job")}
+    held: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+    for number, task in index.tasks.items():
+        job = jobs.get(task["job"])
+        if job and job.get("key"):
+            spans_of_task = living(job["at"], index.moves[number])
+            held[job["key"]] += [(begin, end, task["job"]) for begin, end in spans_of_task]
+    for key, found in held.items():
+        until, holder = 0.0, 0
+        for begin, end, job in sorted(found):
+            if job != holder and begin < until:
+                yield f"jobs {holder} and {job} both held {key}", jobs[holder], jobs[job]
+            if end > until:
+                until, holder = end, job
+    keys = {it["submission"]: it.get("key") for it in index.history.of("submitted")}
+    for it in index.history.of("held"):
+        if jobs.get(it["job"], {}).get("key") != keys[it["submission"]]:
+            yield f"job {it['job']} does not have the key of submission {it['submission']}", it
+
+
+def living(submitted_at: float, moves: Sequence[Event]) -> Iterator[tuple[float, float]]:
+    """From when to when a task had not ended, for each of its generations."""
+    since, lives = submitted_at, True
+    for move in moves:
+        if lives and move["after"] in TERMINAL:
+            yield since, move["at"]
+            lives = False
+        elif not lives and move["after"] not in TERMINAL:
+            since, lives = move["at"], True
+    if lives:
+        yield since, float("inf")
 
 
 def unended(index: Index) -> Found:
@@ -219,6 +255,7 @@ def left(index: Index) -> Found:
 CHECKS: dict[str, Callable[[Index], Found]] = {
     "acknowledged and lost": lost,
     "one key, one job": repeated,
+    "one key, one live job": shared,
     "not ended": unended,
     "refused": refused,
     "two at once": overlap,

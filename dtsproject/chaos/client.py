@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from dtsproject.chaos.history import History, now
@@ -43,6 +44,17 @@ class Http:
         except urllib.error.HTTPError as answer:
             with answer:
                 return answer.code, answer.read().decode(errors="replace")
+
+
+def holder_of(answer: int | str, body: Any) -> int:
+    """The job that another submit of its unique key is told of; 0: that is not the answer."""
+    if answer == OK:
+        return int(body["id"])
+    with suppress(ValueError, TypeError):
+        problem = json.loads(body)
+        if problem["code"] == "duplicate":
+            return int(problem["job_id"])
+    return 0
 
 
 class Clients:
@@ -98,7 +110,9 @@ class Clients:
         """Tries until it is acknowledged; returns the job's id, or 0 when it gives up."""
         number, first_at = submission.number, now()
         kinds = [task["name"] for task in submission.tasks]
-        self.history.add("submitted", at=first_at, submission=number, tasks=len(kinds), kinds=kinds)
+        key = (submission.unique or {}).get("key")
+        facts = {"submission": number, "tasks": len(kinds), "kinds": kinds, "key": key}
+        self.history.add("submitted", at=first_at, **facts)
         while not self.stopping:
             answer, body = self._try("/api/v1/jobs", submission.body(), key=f"chaos-{number}")
             if answer == CREATED:
@@ -108,6 +122,9 @@ class Clients:
                 )
                 self.acknowledged += 1
                 return job
+            if key and (holder := holder_of(answer, body)):
+                self.history.add("held", submission=number, job=holder, answer=answer)
+                return 0
             self.history.add("tried", submission=number, answer=answer, body=str(body)[:300])
             if isinstance(answer, int) and 400 <= answer < 500 and answer not in TRY_AGAIN:
                 return 0

@@ -34,6 +34,7 @@ def figures(history: History, breaches: list[Breach]) -> dict[str, Any]:
         "jobs": {
             "submitted": len(submitted),
             "acknowledged": len(pauses),
+            "held": len(history.of("held")),
             "stored": len(history.of("job")),
             "unacknowledged_tries": dict(answers),
         },

@@ -38,7 +38,10 @@ FACTS = {
         SELECT extract(epoch FROM updated_at)::float8 AS at, id AS task, job_id AS job, name,
             status, generation, fencing_token AS token
         FROM tasks""",
-    "job": "SELECT extract(epoch FROM created_at)::float8 AS at, id AS job, name FROM jobs",
+    "job": """
+        SELECT extract(epoch FROM created_at)::float8 AS at, id AS job, name,
+            "unique"->>'key' AS key
+        FROM jobs""",
 }
 NARROW = ("waiting", "ready", "leases", "deferred", "blocked")
 

@@ -1,9 +1,10 @@
 """What happened, as plain events: {"event": ..., "at": CLOCK_BOOTTIME seconds, ...}.
 
 run            seed, seconds
-submitted      submission, tasks (how many), kinds       the first try
+submitted      submission, tasks (how many), kinds, key (its unique one)      the first try
 tried          submission, answer (a status, or "unknown: why", or "refused": surely not stored)
 acknowledged   submission, job, pause_seconds
+held           submission, job, answer      it joined that job (200), or was refused for it (409)
 asked          job, what (cancel, retry), answer
 ready          answer (whether /readyz says so), when that changes
 fault_begin, fault_end    fault, kind, target; `skipped` says why it was not injected
@@ -12,7 +13,7 @@ lived          task, token, attempt, worker, until, ended, code     from its own
 moved          task, generation, before, after, token    each change of a task's state
 attempt        task, generation, token, outcome, ended_at, worker
 task           task, job, name, status, generation, token
-job            job, name
+job            job, name, key
 left           what, detail       rows or processes that should be gone
 """
 

@@ -13,7 +13,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
     jobs, tasks, checks = figures["jobs"], figures["tasks"], figures["checks"]
     tries = ", ".join(f"{n} {what}" for what, n in jobs["unacknowledged_tries"].items()) or "none"
     rows = {
-        "jobs": _pairs(jobs, "submitted", "acknowledged", "stored"),
+        "jobs": _pairs(jobs, "submitted", "acknowledged", "held", "stored"),
         "tries without 201": tries,
         "tasks": _pairs(tasks, *tasks),
         "attempts": _pairs(figures["attempts"], *sorted(figures["attempts"])),

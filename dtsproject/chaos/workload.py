@@ -26,6 +26,9 @@ KINDS: dict[str, tuple[int, tuple[float, float], int, float | None]] = {
 SURE = {"quick", "sleep", "daemon"}
 SIZES = ((1, 1, 50), (2, 5, 30), (6, 15, 15), (16, 50, 5))  # from, to, how often
 MEAN_SIZE = 4.7
+# Of jobs, how many carry a unique key, and what they do while another holds it.
+UNIQUE = {"": 70, "reject": 15, "join": 15}
+UNIQUE_KEYS = 3
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,10 @@ class Submission:
     tasks: list[dict[str, Any]]
     then: str
     then_after: float
+    unique: dict[str, str] | None = None
 
     def body(self) -> dict[str, Any]:
-        return {"name": f"chaos-{self.number}", "tasks": self.tasks}
+        return {"name": f"chaos-{self.number}", "tasks": self.tasks, "unique": self.unique}
 
 
 def plan(seed: int, seconds: float) -> list[Submission]:
@@ -53,8 +57,15 @@ def plan(seed: int, seconds: float) -> list[Submission]:
         tasks = [_task(random) for _ in range(random.randint(low, high))]
         then = random.choices(["", "cancel", "retry"], [75, 15, 10])[0]
         after = random.uniform(0.1, 2.0) if then == "cancel" else random.uniform(2.0, 6.0)
-        submissions.append(Submission(len(submissions) + 1, at, tasks, then, after))
+        unique = _unique(random)
+        submissions.append(Submission(len(submissions) + 1, at, tasks, then, after, unique))
     return submissions
+
+
+def _unique(random: Random) -> dict[str, str] | None:
+    on_duplicate = random.choices(list(UNIQUE), list(UNIQUE.values()))[0]
+    key = f"key-{random.randint(1, UNIQUE_KEYS)}"
+    return {"key": key, "on_duplicate": on_duplicate} if on_duplicate else None
 
 
 def _task(random: Random) -> dict[str, Any]:

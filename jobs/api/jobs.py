@@ -8,6 +8,7 @@ from django.db import transaction
 from drf_spectacular.utils import (
     OpenApiExample,
     OpenApiParameter,
+    OpenApiResponse,
     extend_schema,
     extend_schema_view,
 )
@@ -19,7 +20,7 @@ from rest_framework.reverse import reverse
 
 from dtsproject.conf import conf
 from dtsproject.openapi import refused
-from jobs import counts, intake, queue
+from jobs import counts, intake, queue, uniqueness
 from jobs.api.base import WRONG_STATE, ApiViewSet
 from jobs.api.filters import JobFilter, TaskOfJobFilter
 from jobs.api.lines import MEDIA_TYPE, Lines, job_of, place
@@ -67,13 +68,18 @@ IDEMPOTENCY = [
         "Idempotent-Replayed",
         {"type": "string", "const": "true"},
         OpenApiParameter.HEADER,
-        response=[201],
+        response=[200, 201],
         description="There where an earlier submit had made the job.",
     ),
 ]
 SUBMITTED = {
     201: JobDetailSerializer,
-    **refused(409, "idempotency_key_in_use: the first submit with this key goes on."),
+    200: OpenApiResponse(JobDetailSerializer, description="Another, which it joined: see unique."),
+    **refused(
+        409,
+        "idempotency_key_in_use: the first submit with this key goes on; or duplicate: another job "
+        "holds its unique key, `job_id`.",
+    ),
     **refused(
         422,
         "too_many_lanes: too many distinct requirements; bad_dependency: a task of another job is "
@@ -102,7 +108,9 @@ def spec_of(job: Job) -> JobSpec:
         TaskSpec(**dict(zip(names, row, strict=True)), depends_on=parents.get(pk, ()))
         for pk, *row in rows
     )
-    return JobSpec(name=job.name, queue=job.queue, labels=job.labels, tasks=tasks)
+    return JobSpec(
+        name=job.name, queue=job.queue, labels=job.labels, unique=uniqueness.of(job), tasks=tasks
+    )
 
 
 def parents_of(job: Job) -> dict[int, list[Parent]]:
@@ -164,6 +172,8 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         headers = {"Location": reverse("v1:job-detail", [job.pk])}
         if replayed:
             headers["Idempotent-Replayed"] = "true"
+        if job.joined:
+            return Response(self.detail_of(job).data, headers=headers)
         return Response(submitted(job, len(spec.tasks)), status=201, headers=headers)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

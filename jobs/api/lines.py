@@ -19,7 +19,7 @@ from dtsproject import parsers, problems
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from jobs.api.fields import StrictSerializer
-from jobs.api.submissions import JobHead, TaskSubmission
+from jobs.api.submissions import JobHead, TaskSubmission, job_spec_of
 from jobs.backlog import Overloaded
 from jobs.specs import JobSpec, TaskSpec
 from jobs.spooled import BATCH, Spooled
@@ -112,7 +112,7 @@ def job_of(lines: Lines) -> JobSpec:
     if faults:
         lines.finish()
         raise InvalidLines(faults)
-    return JobSpec(**head[0], tasks=tasks)
+    return job_spec_of(head[0], tasks)
 
 
 def _valid(

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from dtsproject.errors import InvalidQuery
 from jobs.api.fields import StrictSerializer
 from jobs.api.payloads import ShownPayload
+from jobs.api.submissions import UniqueKey
 from jobs.models import Attempt, Dependency, Job, Queue, Task
 from jobs.secrets import MASK
 from jobs.states import Status
@@ -103,6 +104,7 @@ class AttemptSerializer(serializers.ModelSerializer):
 
 class JobSerializer(serializers.ModelSerializer):
     state = serializers.ChoiceField(JOB_STATES, read_only=True)
+    unique = UniqueKey(read_only=True, allow_null=True)
 
     class Meta:
         model = Job
@@ -111,6 +113,7 @@ class JobSerializer(serializers.ModelSerializer):
             "name",
             "queue",
             "labels",
+            "unique",
             "submitted_by",
             "state",
             "created_at",

@@ -3,7 +3,7 @@
 The API, its OpenAPI document, `manage.py submit` and schedules' templates have them from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiSerializerExtension
@@ -22,10 +22,12 @@ from jobs.api.fields import (
 )
 from jobs.api.payloads import PAYLOADS, PythonPayload, ShellPayload
 from jobs.graph import BadDependency, edges_of
-from jobs.specs import JobSpec, Parent, TaskSpec
-from jobs.states import Kind, OnFailure
+from jobs.specs import JobSpec, Parent, TaskSpec, Unique
+from jobs.spooled import Spooled
+from jobs.states import Kind, OnDuplicate, OnFailure, Scope
 
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600
+MAX_WINDOW_SECONDS = 366 * 24 * 3600
 
 
 class DependencySubmission(StrictSerializer):
@@ -152,12 +154,34 @@ class NewPriority(StrictSerializer):
     priority = Integer(min_value=-100, max_value=100, help_text="Higher runs first.")
 
 
+class UniqueKey(StrictSerializer):
+    """Of the jobs with the same key in the same scope, one at a time has not ended."""
+
+    key = Text(max_length=200)
+    scope = serializers.ChoiceField(
+        Scope.choices, required=False, help_text="Unique in its queue, or in all. Default: queue."
+    )
+    window_seconds = Seconds(
+        required=False,
+        allow_null=True,
+        max_value=MAX_WINDOW_SECONDS,
+        help_text="Held so long after the submit at least. Default: null, until the job ends.",
+    )
+    on_duplicate = serializers.ChoiceField(
+        OnDuplicate.choices,
+        required=False,
+        help_text="While another job holds the key: reject (409, the default), join (the answer is "
+        "that job), or replace (what of it has not started is cancelled).",
+    )
+
+
 class JobHead(StrictSerializer):
     """A job without its tasks."""
 
     name = Text(max_length=200)
     queue = Label(NAME_OF_QUEUE, required=False, max_length=40, help_text="Default: default.")
     labels = serializers.DictField(child=Text(allow_blank=True, max_length=200), required=False)
+    unique = UniqueKey(required=False, allow_null=True)
 
 
 class JobSubmission(JobHead):
@@ -184,4 +208,10 @@ def job_spec(data: object) -> JobSpec:
         for step in reversed(error.path):
             fault = {step: fault}
         raise serializers.ValidationError(fault) from error
-    return JobSpec(**job | {"tasks": tasks})
+    return job_spec_of(job, tasks)
+
+
+def job_spec_of(head: Mapping[str, Any], tasks: Sequence[TaskSpec] | Spooled) -> JobSpec:
+    """The job of these values, valid already."""
+    unique = head.get("unique")
+    return JobSpec(**{**head, "unique": unique and Unique(**unique), "tasks": tasks})

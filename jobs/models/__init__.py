@@ -3,7 +3,7 @@
 from jobs.models.access import AuditEvent, Token
 from jobs.models.dependency import Dependency, EndedParent
 from jobs.models.history import Attempt, LogChunk
-from jobs.models.job import IdempotencyKey, Job, Queue
+from jobs.models.job import IdempotencyKey, Job, Queue, UniqueKey
 from jobs.models.narrow import Blocked, Deferred, Lane, Lease, Ready, Waiting
 from jobs.models.task import Task
 
@@ -23,5 +23,6 @@ __all__ = [
     "Ready",
     "Task",
     "Token",
+    "UniqueKey",
     "Waiting",
 ]

@@ -12,11 +12,14 @@ class Job(models.Model):
     name = models.CharField(max_length=200)
     queue = models.CharField(max_length=40, default="default")
     labels = models.JSONField(default=dict, blank=True)
+    unique = models.JSONField(null=True, help_text="A specs.Unique, if it has a unique key")
     submitted_by = models.CharField(max_length=150, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now())
     paused_at = models.DateTimeField(null=True)
     cancelled_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    joined = False  # whether a submit found it by its unique key, and stored nothing
 
     class Meta:
         db_table = "jobs"
@@ -51,8 +54,24 @@ class IdempotencyKey(models.Model):
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 of the body, hex")
     job_id = models.BigIntegerField()
+    joined = models.BooleanField(db_default=False, help_text="The job was there before")
     created_at = models.DateTimeField(help_text="The job's")
 
     class Meta:
         db_table = "idempotency_keys"
         indexes = [models.Index(name="idempotency_keys_age", fields=["created_at"])]
+
+
+class UniqueKey(models.Model):
+    """The job that holds a unique key, or was the last to: it is free once that job has ended and
+    `until`, if any, has passed. jobs/uniqueness.py asks; prune forgets."""
+
+    pk = models.CompositePrimaryKey("scope", "key")
+    scope = models.CharField(max_length=40, help_text="A queue's name; empty: all queues")
+    key = models.CharField(max_length=200)
+    job_id = models.BigIntegerField()
+    until = models.DateTimeField(null=True, help_text="The end of its job's window")
+
+    class Meta:
+        db_table = "unique_keys"
+        indexes = [models.Index(name="unique_keys_of_job", fields=["job_id"])]

@@ -1,8 +1,9 @@
 -- A job without its tasks yet, and the lanes that its queue has so far.
 WITH job AS (
-    INSERT INTO jobs (name, queue, labels, submitted_by, created_at)
+    INSERT INTO jobs (name, queue, labels, "unique", submitted_by, created_at)
     VALUES (
-        %(name)s, %(queue)s, %(labels)s::jsonb, %(submitted_by)s, statement_timestamp()
+        %(name)s, %(queue)s, %(labels)s::jsonb, %(unique)s::jsonb, %(submitted_by)s,
+        statement_timestamp()
     )
     RETURNING id, queue, created_at
 )

@@ -1,4 +1,5 @@
--- pending, queued -> cancelled at once; for what is running the wish is noted on its lease.
+-- pending, queued -> cancelled at once; for what is running the wish is noted on its
+-- lease, if it is wanted.
 -- A task that another statement moves meanwhile is missed: the caller repeats until none is.
 WITH waiting_ AS MATERIALIZED (
     SELECT task_id FROM waiting WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
@@ -9,7 +10,8 @@ WITH waiting_ AS MATERIALIZED (
 ), blocked_ AS MATERIALIZED (
     SELECT task_id FROM blocked WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
 ), leased AS MATERIALIZED (
-    SELECT task_id FROM leases WHERE task_id = ANY (%(ids)s) ORDER BY task_id FOR UPDATE
+    SELECT task_id FROM leases WHERE task_id = ANY (%(ids)s) AND %(running)s
+    ORDER BY task_id FOR UPDATE
 ), gone AS (
     DELETE FROM waiting WHERE task_id = ANY (ARRAY(SELECT task_id FROM waiting_))
     RETURNING task_id

@@ -2,7 +2,7 @@
 -- retries; what happened before stays in the attempts. With a task come back those that its end
 -- cancelled (by release.sql: no cancel was asked for); but none whose parent failed and does not.
 -- Each waits for all its dependencies anew: those that ended already are told again.
--- Of a paused job it is put aside. The jobs are locked first: that orders retries of the same tasks,
+-- Of a paused job it is put aside, of a job that lost its unique key nothing comes back. The jobs are locked first: that orders retries of the same tasks,
 -- and these before or after a pause. The caller holds up release.sql.
 WITH RECURSIVE fallen AS MATERIALIZED (
     SELECT id, job_id, dependency_count, has_dependents FROM tasks
@@ -29,8 +29,12 @@ WITH RECURSIVE fallen AS MATERIALIZED (
             AND final_status = 'cancelled' AND cancel_requested_at IS NULL OFFSET 0
     ) child
     WHERE family.has_dependents
+), held AS MATERIALIZED (
+    SELECT job_id FROM unique_keys WHERE job_id = ANY (ARRAY(SELECT job_id FROM family))
+    ORDER BY scope, key FOR SHARE
 ), job AS MATERIALIZED (
     SELECT id, paused_at FROM jobs WHERE id = ANY (ARRAY(SELECT job_id FROM family))
+        AND ("unique" IS NULL OR id = ANY (ARRAY(SELECT job_id FROM held)))
     ORDER BY id FOR NO KEY UPDATE
 ), again AS (
     UPDATE tasks SET

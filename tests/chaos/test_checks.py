@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dtsproject.chaos.checks import CHECKS, check
+from dtsproject.chaos.checks import CHECKS, check, living
 from dtsproject.chaos.history import History, lives, now
 from dtsproject.chaos.schedule import FREEZE
 from dtsproject.chaos.workload import COMMAND
@@ -76,6 +76,38 @@ def test_a_good_history_has_no_breach():
     assert breaches(good()) == []
 
 
+def beside(at: float) -> list[dict]:
+    """The same with a unique key, and another job of that key then, which a third joined."""
+    ids = {"task": 2, "generation": 1, "token": 1}
+    return [
+        *change(good(), "job", key="k"),
+        {"event": "job", "at": at, "job": 8, "name": "chaos-2", "key": "k"},
+        moved(at + 0.1, "pending", "queued", 0, task=2),
+        moved(at + 0.2, "queued", "in_progress", 1, task=2),
+        lived(at + 0.3, at + 0.4, 1, task=2),
+        {"event": "submitted", "at": at, "submission": 3, "tasks": 1, "kinds": [], "key": "k"},
+        {"event": "held", "at": at + 0.4, "submission": 3, "job": 8, "answer": 200},
+        attempt(at + 0.5, 1, "done") | {"task": 2},
+        moved(at + 0.5, "in_progress", "done", 1, task=2),
+        {"event": "task", "at": at + 0.5, "job": 8, "name": "sleep", "status": "done", **ids},
+    ]
+
+
+def test_a_key_may_go_from_job_to_job():
+    assert breaches(beside(9.11)) == []
+
+
+def test_a_task_lives_from_its_submit_or_retry_to_its_end():
+    moves = [
+        moved(2.0, "pending", "queued", 0),
+        moved(3.0, "queued", "cancelled", 0),
+        moved(5.0, "cancelled", "pending", 0),
+        moved(6.0, "pending", "cancelled", 0),
+        moved(8.0, "cancelled", "pending", 0),
+    ]
+    assert list(living(1.0, moves)) == [(1.0, 3.0), (5.0, 6.0), (8.0, float("inf"))]
+
+
 FROZEN = {"fault": 1, "kind": FREEZE, "target": "worker-1"}
 SPOILT = {
     "the job is gone": (["acknowledged and lost"], without(good(), "job")),
@@ -83,6 +115,12 @@ SPOILT = {
     "one key made two jobs": (
         ["one key, one job"],
         [*good(), {"event": "job", "at": 1.3, "job": 6, "name": "chaos-1"}],
+    ),
+    "two jobs held a key": (["one key, one live job"], beside(3.0)),
+    "a job held a key just before the other's end": (["one key, one live job"], beside(9.09)),
+    "one joined another's job": (
+        ["one key, one live job"],
+        change(beside(9.2), "submitted", 1, key="other"),
     ),
     "a task still runs": (
         ["not ended", "done"],

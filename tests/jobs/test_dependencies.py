@@ -1,13 +1,10 @@
 """A task starts when those that it depends on have ended, and not before."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +14,7 @@ from jobs.graph import BadDependency
 from jobs.models import Blocked, Dependency, EndedParent, Job, Task
 from jobs.specs import Parent
 from jobs.states import Outcome, Status
-from tests.helpers import claim, ended, promote, register, shell, submit, wait_until
+from tests.helpers import begin, claim, ended, promote, register, shell, submit
 from tests.webs import place_of, run, sound, statuses, step
 
 pytestmark = pytest.mark.django_db
@@ -360,43 +357,6 @@ def test_any_graph_ends_as_its_edges_say(dag, limit):
 
 
 # -- two at once -----------------------------------------------------------------------------
-
-
-def begin(*verbs: Callable[[], object]) -> list[Callable[[], object]]:
-    """Runs each verb on a connection of its own in a transaction that stays open.
-
-    Gives a function for each that commits it and waits for that. The first has run when the second
-    is started; a verb may wait for another's commit.
-    """
-    commits: list[Callable[[], object]] = []
-    for verb in verbs:
-        ran, commit, pool = threading.Event(), threading.Event(), ThreadPoolExecutor(1)
-
-        def work(verb=verb, ran=ran, commit=commit) -> None:
-            try:
-                with transaction.atomic():
-                    verb()
-                    ran.set()
-                    commit.wait(20)
-            finally:
-                connection.close()
-
-        future = pool.submit(work)
-        wait_until(lambda ran=ran, future=future: ran.is_set() or future.done() or blocked())
-
-        def finish(commit=commit, future=future, pool=pool) -> None:
-            commit.set()
-            future.result(20)
-            pool.shutdown()
-
-        commits.append(finish)
-    return commits
-
-
-def blocked() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
-        return cursor.rowcount > 0
 
 
 @pytest.mark.django_db(transaction=True)

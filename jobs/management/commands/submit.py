@@ -16,7 +16,7 @@ from dtsproject.command import user_name
 from dtsproject.logs import harmless
 from dtsproject.show import duration
 from jobs.doors import DatabaseDoor, Door, ServerDoor
-from jobs.states import Status
+from jobs.states import OnDuplicate, Status
 
 SHOWN_TASKS = 20
 TASK_OPTIONS = ("priority", "requires", "timeout_seconds", "max_retries")
@@ -37,6 +37,14 @@ class Command(BaseCommand):
         parser.add_argument("--requires", type=words, help="labels its worker must have: gpu,eu")
         parser.add_argument("--timeout", type=float, dest="timeout_seconds", metavar="SECONDS")
         parser.add_argument("--max-retries", type=int)
+        parser.add_argument(
+            "--unique", metavar="KEY", help="of jobs with this key in the queue, one at a time"
+        )
+        parser.add_argument(
+            "--on-duplicate",
+            choices=OnDuplicate.values,
+            help="while another holds the key: reject (default), join it, or replace it",
+        )
         parser.add_argument(
             "--idempotency-key", metavar="KEY", help="given again, it names the same job again"
         )
@@ -107,6 +115,12 @@ def description(options: dict[str, Any]) -> object:
     }
     if (options["cmd"] is None) == (options["file"] is None):
         raise CommandError("give either a command or --file", returncode=2)
+    if options["unique"] is not None:
+        given["unique"] = {"key": options["unique"]}
+        if options["on_duplicate"]:
+            given["unique"]["on_duplicate"] = options["on_duplicate"]
+    elif options["on_duplicate"]:
+        raise CommandError("--on-duplicate goes with --unique", returncode=2)
     if options["file"] is None:
         task = {name: given.pop(name) for name in TASK_OPTIONS if name in given}
         task["payload"] = {"cmd": options["cmd"]}

@@ -140,15 +140,27 @@ class Client:
 
     def cancel_job(self, job: int | Json) -> Json:
         """What waits of the job is cancelled; what runs is asked to end."""
-        return self.request("POST", f"/jobs/{_id(job)}/cancel")
+        return self._job_verb(job, "cancel")
 
     def retry_job(self, job: int | Json) -> Json:
         """The job's failed and cancelled tasks start over."""
-        return self.request("POST", f"/jobs/{_id(job)}/retry")
+        return self._job_verb(job, "retry")
 
     def prioritise_job(self, job: int | Json, priority: int) -> Json:
         """Another priority for what of the job has not started."""
-        return self.request("POST", f"/jobs/{_id(job)}/prioritise", {"priority": priority})
+        return self._job_verb(job, "prioritise", {"priority": priority})
+
+    def operate(self, action: str, target: str = "tasks", **more: Any) -> Json:
+        """Begins to `cancel`, `retry` or `prioritise` all that a `filter` leaves; with `dry_run`,
+        counts it. `more` are other fields of POST /operations."""
+        return self.request("POST", "/operations", {"action": action, "target": target, **more})
+
+    def wait_for_operation(self, operation: int | Json) -> Json:
+        """The operation once it has ended."""
+        pause = _Pause()
+        while (found := self._look(f"/operations/{_id(operation)}"))["ended_at"] is None:
+            pause.ends()
+        return found
 
     def clone_job(self, job: int | Json, *, idempotency_key: str | None = None) -> Json:
         """A new job of the same tasks; see `submit` for the key."""
@@ -231,6 +243,14 @@ class Client:
                 again = repeatable and _may_pass(error) and pause.ends(until, at_least)
                 if not again:
                     raise
+
+    def _job_verb(self, job: int | Json, verb: str, body: object = None) -> Json:
+        """Of a large job an operation comes of it, whose end is waited for."""
+        answer = self.request("POST", f"/jobs/{_id(job)}/{verb}", body)
+        if "action" not in answer:
+            return answer
+        self.wait_for_operation(answer)
+        return self.job(job)
 
     def _look(self, path: str, until: float | None = None) -> Json:
         """What is there, however long the server is away until then."""

@@ -10,6 +10,7 @@ from dtsproject import health, problems
 from dtsproject.docs import Docs
 from jobs.api.base import check_parameters
 from jobs.api.jobs import JobViewSet
+from jobs.api.operations import OperationViewSet
 from jobs.api.queues import QueueViewSet
 from jobs.api.tasks import TaskViewSet
 from scheduling.api.schedules import ScheduleViewSet
@@ -27,6 +28,7 @@ router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("jobs", JobViewSet)
 router.register("tasks", TaskViewSet)
 router.register("queues", QueueViewSet)
+router.register("operations", OperationViewSet)
 router.register("workers", WorkerViewSet)
 router.register("schedules", ScheduleViewSet)
 

@@ -17,6 +17,7 @@ GROUPS = {
         ("Jobs", "inventory_2", "jobs_job", "jobs.view_job"),
         ("Tasks", "task_alt", "jobs_task", "jobs.view_task"),
         ("Attempts", "replay", "jobs_attempt", "jobs.view_attempt"),
+        ("Operations", "checklist", "jobs_operation", "jobs.view_operation"),
         ("Schedules", "event_repeat", "scheduling_schedule", "scheduling.view_schedule"),
     ),
     "Fleet": (("Workers", "dns", "workers_worker", "workers.view_worker"),),

@@ -1,4 +1,5 @@
-"""Takes back what lost workers held, ends what outlived its deadline, and keeps house.
+"""Takes back what lost workers held, ends what outlived its deadline, carries out operations, and
+keeps house.
 
 A loop of its own, never a task: a task would stall with the rest (procrastinate #1408). Any
 number of recoveries may run.
@@ -11,7 +12,7 @@ import structlog
 from dtsproject.conf import conf
 from dtsproject.loop import Loop
 from dtsproject.postgresql.base import patient
-from jobs import logs, prune, queue
+from jobs import logs, operations, prune, queue
 from scheduling import schedules
 from workers import registry
 from workers.guard_wire import boottime
@@ -36,13 +37,14 @@ class Recovery(Loop):
 
     def tick(self) -> int:
         self._keep_house()
+        moved = operations.advance()
         if not self.may_judge():
-            return 0
+            return moved
         silent, recovered = registry.recover_silent()
         expired = queue.expire()
         if silent or recovered or expired:
             log.warning("recovered", lost_workers=silent, recovered=recovered, expired=expired)
-        return len(recovered) + len(expired)
+        return moved + len(recovered) + len(expired)
 
     def may_judge(self) -> bool:
         """Whether workers, too, had a whole lease of the database's presence to renew in.
@@ -65,6 +67,8 @@ class Recovery(Loop):
             logs.make_partitions()
             logs.drop_old_partitions()
             while prune.prune() or prune.prune_keys():
+                pass
+            while operations.prune():
                 pass
             while schedules.prune():
                 pass

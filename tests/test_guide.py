@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import queue
+from jobs import operations, queue
 from jobs.api.submissions import job_spec
 from jobs.models import Task
+from tests.api import Client
 from tests.helpers import register, submit
 from tests.webs import run, statuses
 
@@ -37,3 +38,15 @@ def test_one_at_a_time():
     (job,) = examples("One at a time")
     first, second = (queue.submit(job_spec(job)) for _ in range(2))
     assert (second.pk, second.joined, Task.objects.count()) == (first.pk, True, 1)
+
+
+def test_many_at_once():
+    (asked,) = examples("Many at once")
+    submit("true", queue="import")
+    queue.cancel(Task.objects.values_list("pk", flat=True))
+    Task.objects.update(status="failed")
+    staff = Client("operate")
+    assert staff.send("/api/v1/operations", asked).json() == {"total": 1, "exact": True}
+    assert staff.send("/api/v1/operations", {**asked, "dry_run": False}).status_code == 202
+    operations.advance()
+    assert Task.objects.get().status == "pending"

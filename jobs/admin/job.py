@@ -1,12 +1,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db import transaction
 from django.db.models import QuerySet, Value, Window
 from django.db.models.functions import RowNumber
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from dtsproject import show
@@ -19,10 +21,13 @@ from jobs.admin.task import SHOWN_EVENTS
 from jobs.counts import progress, with_progress
 from jobs.describe import far
 from jobs.models import AuditEvent, Dependency, Job, Task
+from jobs.models.operation import Action
+from jobs.operations import of_large_job
 from jobs.states import Status
 
 SHOWN_TASKS = 100
 SHOWN_PARENTS = 3
+BEGUN = "It goes on in the background."
 
 
 @admin.register(Job)
@@ -90,22 +95,21 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel", permissions=["act"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        ids = selected(request)
+        ids = in_one_go(request, Action.CANCEL)
         left_in: dict[int, str] = {}
         for pk in ids:
             # A transaction for each: across jobs, locks would not be taken in order of task id.
             with wording.recorded(request, "cancel", [f"job {pk}"]):
                 left_in |= queue.cancel_job(pk)
-        return self.answer(request, wording.cancelled(None, left_in))
+        return self.answer(request, wording.cancelled(None, left_in) if ids else BEGUN)
 
     @admin.action(description="Retry failed", permissions=["act"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
-        ids = selected(request)
+        ids = in_one_go(request, Action.RETRY)
         failed = Task.objects.in_status(Status.FAILED, Status.CANCELLED).filter(job_id__in=ids)
         tasks = list(failed.values_list("pk", flat=True))
-        with wording.recorded(request, "retry", [f"job {pk}" for pk in ids]):
-            again = queue.retry(tasks)
-        return self.answer(request, wording.retried(len(tasks), again))
+        sentence = wording.retry(request, [f"job {pk}" for pk in ids], tasks)
+        return self.answer(request, sentence if ids else BEGUN)
 
     @admin.action(description="Pause", permissions=["act"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
@@ -115,6 +119,22 @@ class JobAdmin(ReadOnlyAdmin):
     @admin.action(description="Resume", permissions=["act"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse | None:
         return self.answer(request, f"{hold(request, 'resume', queue.resume_job)} resumed.")
+
+
+def in_one_go(request: HttpRequest, action: Action) -> list[int]:
+    """Of the jobs ticked, those that are not too large; the others become operations."""
+    small = []
+    for job in Job.objects.filter(pk__in=selected(request)).order_by("pk"):
+        with transaction.atomic():
+            operation = of_large_job(job, action, request.user.get_username())
+            if operation:
+                wording.note(request, action, [f"job {job.pk}"])
+        if operation is None:
+            small.append(job.pk)
+            continue
+        url = reverse("admin:jobs_operation_change", args=[operation.pk])
+        messages.info(request, format_html("{} goes on as {}.", job, show.link(url, operation)))
+    return small
 
 
 def hold(request: HttpRequest, action: str, verb: Callable[[int], bool]) -> str:

@@ -151,9 +151,7 @@ class TaskAdmin(ReadOnlyAdmin):
     @admin.action(description="Retry", permissions=["act"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         ids = selected(request)
-        with wording.recorded(request, "retry", [f"task {pk}" for pk in ids]):
-            again = queue.retry(ids)
-        return self.answer(request, wording.retried(len(ids), again))
+        return self.answer(request, wording.retry(request, [f"task {pk}" for pk in ids], ids))
 
 
 def parents(task: Task) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """What people do: recorded, and answered with a sentence."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from django.db import transaction
 from django.http import HttpRequest
 
-from jobs import audit
+from jobs import audit, queue
 from jobs.models import Lease
 from jobs.states import Status
 
@@ -39,6 +39,16 @@ def retried(asked: int, again: Iterable[int]) -> str:
     if (left := asked - count) > 0:  # what a failure cancelled comes back unasked
         sentence += f"; {left:,} had neither failed nor been cancelled"
     return sentence + "."
+
+
+def retry(request: HttpRequest, targets: Iterable[str], tasks: Sequence[int]) -> str:
+    """Retries these tasks, recorded; the sentence that says so."""
+    try:
+        with recorded(request, "retry", targets):
+            again = queue.retry(tasks)
+    except queue.Duplicate as refused:
+        return refused.detail
+    return retried(len(tasks), again)
 
 
 @contextmanager

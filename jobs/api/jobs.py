@@ -20,15 +20,17 @@ from rest_framework.reverse import reverse
 
 from dtsproject.conf import conf
 from dtsproject.openapi import refused
-from jobs import counts, intake, queue, uniqueness
+from jobs import counts, intake, operations, queue, uniqueness
 from jobs.api.base import WRONG_STATE, ApiViewSet
 from jobs.api.filters import JobFilter, TaskOfJobFilter
 from jobs.api.lines import MEDIA_TYPE, Lines, job_of, place
+from jobs.api.operations import BEGUN, begun
 from jobs.api.serializers import JobDetailSerializer, JobSerializer, TaskSerializer
 from jobs.api.submissions import JobSubmission, NewPriority, job_spec
 from jobs.authentication import access
 from jobs.delay import delay
-from jobs.models import Dependency, Job, Task
+from jobs.models import Dependency, Job, Operation, Task
+from jobs.models.operation import Action
 from jobs.specs import JobSpec, Parent, TaskSpec
 from jobs.spooled import Spooled
 from jobs.states import Status
@@ -72,6 +74,7 @@ IDEMPOTENCY = [
         description="There where an earlier submit had made the job.",
     ),
 ]
+OF_MANY = f"Of more than {operations.LARGE_JOB:,} tasks it becomes an operation (202)."
 SUBMITTED = {
     201: JobDetailSerializer,
     200: OpenApiResponse(JobDetailSerializer, description="Another, which it joined: see unique."),
@@ -186,13 +189,16 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Cancel a job",
-        description="Tasks that wait are cancelled at once; those that run are asked to end.",
+        description="Tasks that wait are cancelled at once; those that run are asked to end. "
+        + OF_MANY,
         request=None,
-        responses={200: JobDetailSerializer} | WRONG_STATE,
+        responses={200: JobDetailSerializer, **BEGUN} | WRONG_STATE,
     )
     @action(detail=True, methods=["post"], scope="operate")
     def cancel(self, request: Request, pk: int) -> Response:
         job = self.get_object()
+        if operation := self.operation(job, Action.CANCEL):
+            return begun(operation)
         with transaction.atomic():
             touched = queue.cancel_job(job.pk)
             if not touched:
@@ -202,13 +208,16 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Change the priority of a job's tasks that have not started",
+        description=OF_MANY,
         request=NewPriority,
-        responses={200: JobDetailSerializer} | WRONG_STATE,
+        responses={200: JobDetailSerializer, **BEGUN} | WRONG_STATE,
     )
     @action(detail=True, methods=["post"], scope="operate", takes_body=True)
     def prioritise(self, request: Request, pk: int) -> Response:
         priority = self.checked(NewPriority).validated_data["priority"]
         job = self.get_object()
+        if operation := self.operation(job, Action.PRIORITISE, priority):
+            return begun(operation)
         idle = Task.objects.live().filter(job=job).values_list("pk", flat=True)
         with transaction.atomic():
             touched = queue.prioritise(idle, priority)
@@ -231,12 +240,15 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Retry a job's failed and cancelled tasks",
+        description=OF_MANY,
         request=None,
-        responses={200: JobDetailSerializer} | WRONG_STATE,
+        responses={200: JobDetailSerializer, **BEGUN} | WRONG_STATE,
     )
     @action(detail=True, methods=["post"], scope="operate")
     def retry(self, request: Request, pk: int) -> Response:
         job = self.get_object()
+        if operation := self.operation(job, Action.RETRY):
+            return begun(operation)
         again = Task.objects.filter(job=job).in_status(Status.FAILED, Status.CANCELLED)
         with transaction.atomic():
             retried = queue.retry(again.values_list("pk", flat=True))
@@ -275,6 +287,15 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
             if queue.resume_job(job.pk):
                 self.record("resume", f"job {job.pk}")
         return self.detail_of(self.get_object())
+
+    def operation(self, job: Job, action: Action, priority: int | None = None) -> Operation | None:
+        """Begun where the job is too large for one answer."""
+        by = access(self.request).name
+        with transaction.atomic():
+            made = operations.of_large_job(job, action, by, priority)
+            if made:
+                self.record(action, f"job {job.pk}", operation=made.pk)
+        return made
 
     def detail_of(self, job: Job) -> Response:
         (job,) = with_state([job], cap=conf().max_tasks_per_stream)

@@ -5,6 +5,7 @@ from jobs.models.dependency import Dependency, EndedParent
 from jobs.models.history import Attempt, LogChunk
 from jobs.models.job import IdempotencyKey, Job, Queue, UniqueKey
 from jobs.models.narrow import Blocked, Deferred, Lane, Lease, Ready, Waiting
+from jobs.models.operation import Operation
 from jobs.models.task import Task
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Lane",
     "Lease",
     "LogChunk",
+    "Operation",
     "Queue",
     "Ready",
     "Task",

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from jobs import operations
+from jobs.models import Operation
 from jobs.models.access import SCOPES
 from tests.api import Client, problem
 from tests.helpers import register, scheduled, submit
@@ -42,6 +44,10 @@ SCOPE_OF = {
     "GET /api/v1/queues/<str:name>": "read",
     "POST /api/v1/queues/<str:name>/pause": "operate",
     "POST /api/v1/queues/<str:name>/resume": "operate",
+    "GET /api/v1/operations": "read",
+    "POST /api/v1/operations": "operate",
+    "GET /api/v1/operations/<int:pk>": "read",
+    "POST /api/v1/operations/<int:pk>/cancel": "operate",
     "GET /api/v1/schedules": "read",
     "POST /api/v1/schedules": "submit",
     "GET /api/v1/schedules/<int:pk>": "read",
@@ -96,12 +102,16 @@ def methods(view) -> set[str]:
     return {m for m in kind.http_method_names if hasattr(kind, m)} - {"head", "options"}
 
 
+CANCEL_ALL = {"action": "cancel", "target": "tasks", "filter": {}}
+
+
 def call(client, route):
     """The route's answer for something that exists."""
     method, path = route.split()
     (task,) = submit("true")
     pk = {"jobs": task.job_id, "tasks": task.pk, "workers": register(f"w{uuid.uuid4()}").pk}
     pk["schedules"] = scheduled(name=f"s{task.pk}").pk
+    pk["operations"] = operations.begin(Operation(**CANCEL_ALL)).pk
     for kind, number in pk.items():
         path = path.replace(f"{kind}/<int:pk>", f"{kind}/{number}")
     path = path.replace("<str:name>", task.queue)

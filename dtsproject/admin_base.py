@@ -14,7 +14,7 @@ from unfold import paginator
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, TextFilter
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
 
 from dtsproject.bounded import newest
 
@@ -27,6 +27,7 @@ __all__ = [
     "ReadOnlyAdmin",
     "TextFilter",
     "UnfoldAdminCheckboxSelectMultipleWidget",
+    "UnfoldAdminTextareaWidget",
     "UserChangeForm",
     "UserCreationForm",
     "add_fragment",

@@ -2,8 +2,10 @@ import json
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -11,12 +13,14 @@ from django.utils.text import Truncator
 from dtsproject import show
 from dtsproject.admin_base import ReadOnlyAdmin, selected
 from dtsproject.errors import Refusal
+from jobs import audit
 from jobs.admin import wording
 from jobs.models import AuditEvent
 from jobs.secrets import masked_job
 from scheduling import schedules
 from scheduling.api.serializers import next_runs, words
 from scheduling.models import Firing, Schedule
+from scheduling.schedule_form import ScheduleForm
 
 SHOWN_FIRINGS = 50
 SHOWN_EVENTS = 20
@@ -29,8 +33,24 @@ class ScheduleAdmin(ReadOnlyAdmin):
     search_help_text = "The beginning of a schedule's name"
     ordering: tuple[str, ...] = ("name",)
     actions = ("pause", "resume", "fire")
+    form = ScheduleForm
     change_form_template = "admin/dts/schedule.html"
-    empty_hint = "manage.py schedule create --help, or POST /api/v1/schedules"
+    empty_hint = "manage.py schedule create --help, or the button above"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("scheduling.add_schedule")
+
+    def save_model(self, request: HttpRequest, obj: Schedule, form: Any, change: bool) -> None:
+        by, source = request.user.get_username(), request.META.get("REMOTE_ADDR") or ""
+        with transaction.atomic():
+            made = schedules.create(form.values, created_by=by)
+            audit.record(by, "create", [f"schedule {made.pk}"], source, name=made.name)
+        obj.pk = made.pk
+
+    def response_add(self, request: HttpRequest, obj: Schedule, *args: Any) -> HttpResponse:
+        """Its page, which shows the next five runs."""
+        self.message_user(request, f"Made {obj.name}.", messages.SUCCESS)
+        return redirect(reverse("admin:scheduling_schedule_change", args=[obj.pk]))
 
     def windowed(self, request: HttpRequest) -> bool:
         return False  # schedules are few, beside tasks

@@ -74,3 +74,74 @@ def test_who_may_only_look_cannot_act(client):
     assert schedule.name in text(client.get(URL))
     act(client, "fire", schedule.pk)
     assert not Job.objects.exists()
+
+
+# -- a new one -------------------------------------------------------------------------------
+
+FORM = {
+    "name": "nightly",
+    "cron": "30 2 * * *",
+    "time_zone": "Europe/Berlin",
+    "template": '{"name": "backup {date}", "tasks": [{"payload": {"cmd": "true"}}]}',
+    "overlap": "skip",
+    "catch_up": "none",
+    "catch_up_limit": "5",
+    "starts_at_0": "2030-01-01",
+    "starts_at_1": "12:00:00",
+    "jitter_seconds": "0",
+}
+
+
+def test_a_new_one_is_made_and_its_next_five_runs_are_shown(admin_client):
+    assert "Letters, digits" in text(admin_client.get(f"{URL}add/"))
+
+    page = text(admin_client.post(f"{URL}add/", FORM, follow=True))
+
+    assert "Made nightly." in page
+    runs = re.findall(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d) 02:30:00 CET", page)
+    assert runs == [f"2030-01-0{day}" for day in range(2, 7)]
+    made = Schedule.objects.get()
+    assert (made.overlap, made.catch_up, made.catch_up_limit) == ("skip", "none", 5)
+    assert (made.created_by, made.state) == ("admin", "active")
+    assert made.template["tasks"] == [{"payload": {"cmd": "true"}}]
+    event = AuditEvent.objects.get()
+    assert (event.actor, event.action, event.target) == ("admin", "create", f"schedule {made.pk}")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "a b"}, "Use letters, digits"),
+        ({"cron": "61 * * * *"}, "61"),
+        ({"time_zone": "Mars"}, "Mars"),
+        ({"template": "{"}, "The template is not JSON"),
+        ({"template": "[]"}, "Expected a dictionary"),
+        ({"template": '{"name": "x", "tasks": []}'}, "tasks: "),
+        (
+            {"template": '{"name": "x", "tasks": [{"payload": {"cmd": "{day}"}}]}'},
+            "tasks/0/payload",
+        ),
+        ({"jitter_seconds": "90000"}, "less than or equal to 86400"),
+        ({"catch_up_limit": "0"}, "greater than or equal to 1"),
+        ({"ends_at_0": "2029-01-01", "ends_at_1": "12:00:00"}, "It ends before it starts."),
+    ],
+)
+def test_what_the_api_would_refuse_is_refused_beside_its_field(admin_client, change, said):
+    page = text(admin_client.post(f"{URL}add/", {**FORM, **change}, follow=True))
+    assert said in page
+    assert not Schedule.objects.exists()
+    assert not AuditEvent.objects.exists()
+
+
+def test_the_name_of_another_is_refused(admin_client):
+    scheduled(name="nightly")
+    assert "already exists" in text(admin_client.post(f"{URL}add/", FORM, follow=True))
+    assert Schedule.objects.count() == 1
+
+
+def test_who_may_not_add_is_not_let(client):
+    user = User.objects.create_user("eve", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_schedule"))
+    client.force_login(user)
+    assert client.post(f"{URL}add/", FORM).status_code == 403
+    assert not Schedule.objects.exists()

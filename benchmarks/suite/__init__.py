@@ -17,6 +17,7 @@ from benchmarks.suite import (
     policy,
     queries,
     shell,
+    submit,
     wal,
 )
 from benchmarks.tables import Section
@@ -32,6 +33,7 @@ MODULES = [
     wal,
     memory,
     http,
+    submit,
     load,
     queries,
     policy,

@@ -117,10 +117,10 @@ def shared(index: Index) -> Found:
     jobs = {it["job"]: it for it in index.history.of("job")}
     held: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
     for number, task in index.tasks.items():
-        job = jobs.get(task["job"])
-        if job and job.get("key"):
-            spans_of_task = living(job["at"], index.moves[number])
-            held[job["key"]] += [(begin, end, task["job"]) for begin, end in spans_of_task]
+        made = jobs.get(task["job"])
+        if made and made.get("key"):
+            spans_of_task = living(made["at"], index.moves[number])
+            held[made["key"]] += [(begin, end, task["job"]) for begin, end in spans_of_task]
     for key, found in held.items():
         until, holder = 0.0, 0
         for begin, end, job in sorted(found):

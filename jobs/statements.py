@@ -9,7 +9,7 @@ a guess.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,31 @@ def transaction() -> Iterator[None]:
     within.
     """
     connection.ensure_connection()
-    with connection.wrap_database_errors, connection.connection.pipeline():
-        if connection.in_atomic_block:
-            with connection.connection.transaction():
-                yield
-            return
-        try:
-            yield  # a pipeline is one transaction by itself: neither BEGIN nor COMMIT is waited for
-        except BaseException:
-            connection.connection.execute("ROLLBACK")  # its end would commit what came before
-            raise
+    made = connection.connection
+    try:
+        with connection.wrap_database_errors, made.pipeline():
+            if connection.in_atomic_block:
+                with made.transaction():
+                    yield
+            else:
+                # By itself a pipeline is one: neither BEGIN nor COMMIT is waited for.
+                with _undone_by_errors(made):
+                    yield
+    except BaseException:
+        # At a ROLLBACK psycopg forgets all it had prepared; the server is told only after the next
+        # statement, and would forget that one, too, were it prepared.
+        with suppress(psycopg.Error):
+            made.execute("SELECT 1")
+        raise
+
+
+@contextmanager
+def _undone_by_errors(made: psycopg.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        made.execute("ROLLBACK")  # the end of the pipeline would commit what came before
+        raise
 
 
 def columns(names: Sequence[str], rows: Iterable[Sequence]) -> dict[str, list]:

@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import Http404
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.plumbing import get_lib_doc_excludes
+from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -81,6 +82,8 @@ class ApiViewSet(GenericViewSet):
             return  # the path does not have this method, which is answered next
         if "Transfer-Encoding" in request.headers:
             raise LengthRequired("Send the body whole, with Content-Length, not in chunks.")
+        if request.method == "PATCH" and request.headers.get("Content-Length", "0") == "0":
+            raise ParseError("Send what is to change, in a JSON object.")
         if not (self.paged or self.action == "list"):
             check_parameters(request, self.query_parameters, ())
         if request.method == "POST" and not (self.takes_body or self.action == "create"):

@@ -104,6 +104,12 @@ def test_bad_input_is_refused_by_name_and_nothing_is_stored(client, change, poin
     assert kept.cron == "* * * * *"
 
 
+def test_a_change_without_a_body_is_refused(client):
+    kept = scheduled()
+    problem(client.generic("PATCH", f"{URL}/{kept.pk}"), 400, "parse_error")
+    assert patch(client, kept.pk).status_code == 200
+
+
 def test_what_is_required_is_named(client):
     assert pointers(problem(client.send(URL, {}), 400, "invalid")) == [
         "#/name",

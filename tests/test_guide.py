@@ -8,19 +8,25 @@ import pytest
 
 from jobs import operations, queue
 from jobs.api.submissions import job_spec
-from jobs.models import Task
+from jobs.models import Deferred, Task
+from jobs.states import Outcome
+from scheduling.explain import why
 from tests.api import Client
-from tests.helpers import register, submit
+from tests.helpers import claim, ended, promote, register, submit
 from tests.webs import run, statuses
 
 pytestmark = pytest.mark.django_db
 GUIDE = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
 
 
+def section(title: str) -> str:
+    return GUIDE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
 def examples(title: str) -> list[dict]:
     """The JSON in the section of the guide."""
-    section = GUIDE.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", section, re.DOTALL)]
+    blocks = re.findall(r"```json\n(.*?)```", section(title), re.DOTALL)
+    return [json.loads(block) for block in blocks]
 
 
 def test_one_task_after_another():
@@ -32,6 +38,58 @@ def test_one_task_after_another():
     submit(*job_spec(job).tasks)
     assert run(register("w2"), {"test": "failed"}) == ["build", "test", "docs", "tidy"]
     assert statuses()["publish"] == "cancelled"
+
+
+def test_not_before_a_time():
+    (job,) = examples("Not before a time")
+    (task,) = submit(*job_spec(job).tasks)
+    worker = register()
+    assert not queue.bring_due(batch=10)
+    assert promote() == 0
+    assert "not due before 2099-01-31 07:00" in why(task)
+
+    Deferred.objects.update(due_at="2026-01-01T00:00Z")
+    assert queue.bring_due(batch=10)
+    promote()
+    assert [claimed.task_id for claimed in claim(worker)] == [task.pk]
+
+
+def test_again_when_it_fails():
+    (job,) = examples("Again when it fails")
+    (task,) = submit(*job_spec(job).tasks)
+    worker = register()
+    for seconds in (1, 2, 4):
+        assert fail(worker) == {task.pk: "pending"}
+        backoff = Deferred.objects.get().due_at - Task.objects.get().updated_at
+        assert seconds / 2 <= backoff.total_seconds() <= seconds
+        Deferred.objects.update(due_at="2026-01-01T00:00Z")
+        assert queue.bring_due(batch=10)
+    assert fail(worker) == {task.pk: "failed"}
+    assert Client("operate").send(f"/api/v1/tasks/{task.pk}/retry").status_code == 200
+    assert fail(worker) == {task.pk: "pending"}
+
+
+def fail(worker):
+    """The state that a failure leaves the one task in."""
+    promote()
+    (claimed,) = claim(worker)
+    assert claimed.timeout_seconds == 60
+    return queue.report([ended(claimed, Outcome.FAILED)])
+
+
+def test_pause():
+    (task,) = submit("true")
+    worker, client = register(), Client("operate")
+    paths = re.findall(r"curl -X POST \S+?:8080(\S+)", section("Pause"))
+    assert len(paths) == 4
+    for pause, resume in (paths[:2], paths[2:]):
+        assert client.send(pause.replace("/1/", f"/{task.job_id}/")).status_code == 200
+        promote()
+        assert claim(worker) == []
+        assert "paused" in why(Task.objects.get())
+        assert client.send(resume.replace("/1/", f"/{task.job_id}/")).status_code == 200
+    promote()
+    assert len(claim(worker)) == 1
 
 
 def test_one_at_a_time():

@@ -1,10 +1,12 @@
 """From the figures of rounds to medians, ratios and tables. No input or output here."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 Value = float | str | None
+LEGEND_WIDTH = 100
 
 
 def middle(values: Sequence[float | None]) -> float | None:
@@ -38,13 +40,15 @@ class Table:
     head: Sequence[str]
     rows: list[Sequence[Value]] = field(default_factory=list)
     title: str = ""
+    legend: str = ""
 
     def markdown(self) -> str:
         words = [any(isinstance(row[n], str) for row in self.rows) for n in range(len(self.head))]
         rule = "|".join("---" if word else "---:" for word in words)
         lines = [f"| {' | '.join(self.head)} |", f"|{rule}|"]
         lines += [f"| {' | '.join(map(shown, row))} |" for row in self.rows]
-        return "\n".join([*([f"**{self.title}**", ""] if self.title else []), *lines])
+        legend = ["", self.legend] if self.legend else []
+        return "\n".join([*([f"**{self.title}**", ""] if self.title else []), *lines, *legend])
 
     def text(self) -> str:
         """For a terminal: columns aligned."""
@@ -57,7 +61,8 @@ class Table:
             )
             for row in grid
         ]
-        return "\n".join([*([self.title] if self.title else []), *lines])
+        legend = textwrap.wrap(self.legend, LEGEND_WIDTH)
+        return "\n".join([*([self.title] if self.title else []), *lines, *legend])
 
 
 @dataclass

@@ -19,6 +19,7 @@ from benchmarks.suite import (
     shell,
     submit,
     wal,
+    workflows,
 )
 from benchmarks.tables import Section
 
@@ -27,6 +28,7 @@ MODULES = [
     latency,
     shell,
     chain,
+    workflows,
     enqueue,
     bloat,
     history,

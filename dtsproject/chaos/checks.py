@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from dtsproject.chaos import timetable, webs
 from dtsproject.chaos.client import TRY_AGAIN
-from dtsproject.chaos.history import Event, History
+from dtsproject.chaos.history import CLOCK_ERROR_SECONDS, Event, History
 from dtsproject.chaos.schedule import FREEZE, FULL, WORKERS
 from dtsproject.chaos.workload import SURE
 from jobs.states import TERMINAL, TRANSITIONS, Outcome, Status
@@ -23,8 +24,6 @@ THAW_SECONDS = 2.0
 # A worker killed while it starts, or whose former boot's guard still kills, is refused its name.
 MAY_BE_REFUSED = {(name, 2) for name in WORKERS}
 START_SECONDS = 5.0
-# The database's wall clock against CLOCK_BOOTTIME here.
-CLOCK_ERROR_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -264,6 +263,8 @@ CHECKS: dict[str, Callable[[Index], Found]] = {
     "attempt without an end": endless,
     "done": undone,
     "failed": failed,
+    **webs.CHECKS,
+    **timetable.CHECKS,
     "gave up": exited,
     "left behind": left,
 }

@@ -25,7 +25,8 @@ def figures(history: History, breaches: list[Breach]) -> dict[str, Any]:
     pauses = [it["pause_seconds"] for it in history.of("acknowledged")]
     answers = Counter(str(it["answer"]) for it in history.of("tried"))
     tasks = Counter(it["status"] for it in history.of("task"))
-    submitted = history.of("submitted")
+    submitted, firings = history.of("submitted"), history.of("firing")
+    fired = {it["job"] for it in firings}
     return {
         "seed": run["seed"],
         "seconds": run["seconds"],
@@ -35,14 +36,17 @@ def figures(history: History, breaches: list[Breach]) -> dict[str, Any]:
             "submitted": len(submitted),
             "acknowledged": len(pauses),
             "held": len(history.of("held")),
-            "stored": len(history.of("job")),
+            "stored": sum(it["job"] not in fired for it in history.of("job")),
             "unacknowledged_tries": dict(answers),
         },
         "tasks": {
             "submitted": sum(it["tasks"] for it in submitted),
+            "scheduled": sum(it["job"] in fired for it in history.of("task")),
             "stored": sum(tasks.values()),
             **{str(status): tasks[status] for status in Status if tasks[status]},
         },
+        "edges": len(history.of("edge")),
+        "firings": dict(Counter(it["outcome"] for it in firings)),
         "attempts": dict(Counter(it["outcome"] for it in history.of("attempt"))),
         "worst_pause_seconds": max(pauses, default=None),
         "checks": {name: sum(it.check == name for it in breaches) for name in CHECKS},

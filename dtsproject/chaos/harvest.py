@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
+from dtsproject.chaos import timetable, webs
 from dtsproject.chaos.history import History, now
 from jobs.states import TERMINAL
 
@@ -42,6 +43,8 @@ FACTS = {
         SELECT extract(epoch FROM created_at)::float8 AS at, id AS job, name,
             "unique"->>'key' AS key
         FROM jobs""",
+    **webs.FACTS,
+    **timetable.FACTS,
 }
 NARROW = ("waiting", "ready", "leases", "deferred", "blocked")
 
@@ -87,6 +90,13 @@ def ended_and_live(url: str) -> tuple[int, int]:
         found = counts(database)
     ended = sum(number for status, number in found.items() if status in TERMINAL)
     return ended, sum(found.values()) - ended
+
+
+def is_behind(url: str) -> bool:
+    """Whether a schedule's time has come that no scheduler has dealt with yet."""
+    with connect(url) as database:
+        row = database.execute(timetable.BEHIND).fetchone()
+    return bool(row and row[0])
 
 
 def gather(url: str, history: History) -> None:

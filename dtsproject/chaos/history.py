@@ -14,6 +14,10 @@ moved          task, generation, before, after, token    each change of a task's
 attempt        task, generation, token, outcome, ended_at, worker
 task           task, job, name, status, generation, token
 job            job, name, key
+edge           task, depends_on, on_failure
+scheduled      schedule, name     acknowledged; its own times are of the database's wall clock:
+schedule       schedule, name, jitter_seconds, catch_up, created_at, until, paused_reason
+firing         schedule, scheduled_at, fired_at, outcome, job
 left           what, detail       rows or processes that should be gone
 """
 
@@ -25,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
+# The database's wall clock against CLOCK_BOOTTIME here.
+CLOCK_ERROR_SECONDS = 0.05
 
 
 def now() -> float:

@@ -16,6 +16,8 @@ def show(figures: dict[str, Any], console: Console) -> None:
         "jobs": _pairs(jobs, "submitted", "acknowledged", "held", "stored"),
         "tries without 201": tries,
         "tasks": _pairs(tasks, *tasks),
+        "dependencies": str(figures["edges"]),
+        "firings of schedules": _pairs(figures["firings"], *sorted(figures["firings"])),
         "attempts": _pairs(figures["attempts"], *sorted(figures["attempts"])),
         "a client's worst pause": _seconds(figures["worst_pause_seconds"]),
         "settled after the last fault": _seconds(figures["settled_seconds"]),

@@ -23,6 +23,7 @@ from dtsproject.chaos.fleet import Fleet
 from dtsproject.chaos.history import History, lives, now
 from dtsproject.chaos.proxy import Proxy
 from dtsproject.chaos.schedule import WORKERS, schedule
+from dtsproject.chaos.timetable import Timetable
 from dtsproject.chaos.workload import plan
 from dtsproject.embedded import Cluster
 
@@ -66,6 +67,8 @@ def break_and_heal(
 ) -> None:
     history = fleet.history
     start(fleet, show)
+    timetable = Timetable(fleet.url, seed, history)
+    timetable.start()
     began_at, began = time.monotonic(), now()
     clients = Clients(fleet.url, plan(seed, seconds), began_at, history)
     injector = Injector(schedule(seed, seconds), fleet, cluster, proxy)
@@ -81,10 +84,22 @@ def break_and_heal(
     finally:
         injector.heal()
     healed_at = time.monotonic()
+    stop_firing(fleet, cluster, timetable, show)
     wait_for_the_end(fleet, cluster, clients, lambda: show(f"healed: {clients}, {watch}"))
     clients.stop()
     settled = round(time.monotonic() - healed_at, 2)
     history.add("run", at=began, seed=seed, seconds=seconds, settled_seconds=settled)
+
+
+def stop_firing(fleet: Fleet, cluster: Cluster, timetable: Timetable, show: Show) -> None:
+    """Pauses the schedules, once no time of theirs is left undone, or nobody does it."""
+    give_up_at = time.monotonic() + SETTLE_SECONDS
+    while harvest.is_behind(cluster.url()) and time.monotonic() < give_up_at:
+        fleet.keep_running()
+        show("healed: schedules are behind")
+        time.sleep(10 * TICK_SECONDS)
+    while not timetable.stop() and time.monotonic() < give_up_at:
+        fleet.keep_running()
 
 
 def wait_for_the_end(

@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from dtsproject.chaos.webs import link
+
 COMMAND = Path(__file__).with_name("command.py")
 TASKS_A_SECOND = 10.0
 # kind: how often, seconds from - to, max_retries, timeout_seconds
@@ -54,11 +56,14 @@ def plan(seed: int, seconds: float) -> list[Submission]:
     at = 0.0
     while (at := at + random.expovariate(TASKS_A_SECOND / MEAN_SIZE)) < seconds:
         low, high, _ = random.choices(SIZES, [often for *_, often in SIZES])[0]
-        tasks = [_task(random) for _ in range(random.randint(low, high))]
+        tasks = [task(random) for _ in range(random.randint(low, high))]
         then = random.choices(["", "cancel", "retry"], [75, 15, 10])[0]
         after = random.uniform(0.1, 2.0) if then == "cancel" else random.uniform(2.0, 6.0)
         unique = _unique(random)
         submissions.append(Submission(len(submissions) + 1, at, tasks, then, after, unique))
+    webs = Random(f"webs {seed}")  # noqa: S311
+    for submission in submissions:
+        link(webs, submission.tasks)
     return submissions
 
 
@@ -68,16 +73,16 @@ def _unique(random: Random) -> dict[str, str] | None:
     return {"key": key, "on_duplicate": on_duplicate} if on_duplicate else None
 
 
-def _task(random: Random) -> dict[str, Any]:
+def task(random: Random) -> dict[str, Any]:
     kind = random.choices(list(KINDS), [often for often, *_ in KINDS.values()])[0]
     _, (low, high), retries, timeout = KINDS[kind]
     seconds = f"{random.uniform(low, high):.2f}"
     line = shlex.join([sys.executable, "-I", "-S", str(COMMAND), kind, seconds])
     # Half of them without a shell between, so that both shapes of a tree are met.
     cmd = f"exec {line}" if random.random() < 0.5 else f"{line}; exit $?"
-    task = {"name": kind, "payload": {"cmd": cmd}, "priority": random.randint(-5, 5)}
+    made = {"name": kind, "payload": {"cmd": cmd}, "priority": random.randint(-5, 5)}
     if retries:
-        task["max_retries"] = retries
+        made["max_retries"] = retries
     if timeout:
-        task["timeout_seconds"] = timeout
-    return task
+        made["timeout_seconds"] = timeout
+    return made

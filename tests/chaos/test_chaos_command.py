@@ -43,6 +43,8 @@ def test_nothing_is_lost_or_doubled_in_a_short_run(tmp_path):
     assert found["jobs"]["acknowledged"] > 5
     assert found["tasks"]["done"] > 20
     assert found["worst_pause_seconds"] > 0
+    assert found["edges"] > 20
+    assert len(happened.of("schedule")) == len(happened.of("scheduled")) > 5
     ended = [life for life in happened.of("lived") if life["ended"]]
     assert len(ended) >= found["tasks"]["done"]
     assert "worker killed" in run.stdout

@@ -9,21 +9,8 @@ from dtsproject.chaos.checks import CHECKS, check, living
 from dtsproject.chaos.history import History, lives, now
 from dtsproject.chaos.schedule import FREEZE
 from dtsproject.chaos.workload import COMMAND
-
-
-def moved(at, before, after, token, **more):
-    move = {"task": 1, "generation": 1, "before": before, "after": after, "token": token}
-    return {"event": "moved", "at": at, **move, **more}
-
-
-def lived(at, until, token, **more):
-    life = {"task": 1, "token": token, "attempt": token, "worker": "worker-1"}
-    return {"event": "lived", "at": at, **life, "until": until, "ended": True, "code": 0, **more}
-
-
-def attempt(at, token, outcome):
-    recorded = {"task": 1, "generation": 1, "token": token, "outcome": outcome}
-    return {"event": "attempt", "at": at, **recorded, "error": "", "worker": 1}
+from tests.chaos import timetable, webs
+from tests.chaos.histories import attempt, breaches, change, lived, moved, without
 
 
 def good() -> list[dict]:
@@ -57,22 +44,8 @@ def good() -> list[dict]:
     ]
 
 
-def breaches(events) -> list[str]:
-    return [it.check for it in check(History(events))]
-
-
-def change(events, event, number=0, **changes):
-    """The events with the fields of one of them, the `number`th of its kind, changed."""
-    found = [it for it in events if it["event"] == event][number]
-    return [it | changes if it is found else it for it in events]
-
-
-def without(events, event, number=0):
-    found = [it for it in events if it["event"] == event][number]
-    return [it for it in events if it is not found]
-
-
-def test_a_good_history_has_no_breach():
+@pytest.mark.parametrize("good", [good, webs.good, webs.retried, timetable.good])
+def test_a_good_history_has_no_breach(good):
     assert breaches(good()) == []
 
 
@@ -156,6 +129,8 @@ SPOILT = {
         ["left behind"],
         [*good(), {"event": "left", "at": 10.0, "what": "leases", "detail": "task 1"}],
     ),
+    **webs.SPOILT,
+    **timetable.SPOILT,
 }
 
 
@@ -178,6 +153,21 @@ def test_a_frozen_machine_is_the_one_exception_and_only_while_it_thaws():
     assert breaches(events) == []
     assert "two at once" in breaches(change(events, "fault_begin", target="worker-3"))
     assert "two at once" in breaches(change(events, "fault_end", at=6.0))
+
+
+def test_what_is_cancelled_on_request_needs_no_other_cause():
+    _, events = webs.SPOILT["a task is cancelled and depends on nothing"]
+    assert breaches([*events, {"event": "asked", "at": 4.0, "job": 7, "what": "cancel"}]) == []
+
+
+@pytest.mark.parametrize(("catch_up", "others", "wrong"), [
+    ("one", [], False), ("one", [130.0], True),
+    ("none", [130.0], False), ("none", [123.0], True), ("all", [], True),
+])  # fmt: skip
+def test_a_time_is_let_go_only_while_no_scheduler_is_there(catch_up, others, wrong):
+    events = change(without(timetable.good(), "firing", 1), "schedule", catch_up=catch_up)
+    events += [timetable.firing(60.0, 20, schedule=6, fired_at=at) for at in others]
+    assert breaches(events) == (["misfired"] if wrong else [])
 
 
 def test_an_attempt_lives_from_the_birth_of_its_tree(tmp_path):

@@ -8,7 +8,7 @@ each edge is counted once.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
@@ -86,18 +86,29 @@ def _refuse_ended(pk: int, status: str, edges: Iterable[Edge]) -> None:
             )
 
 
-def release() -> tuple[int, int | None]:
+class Released(NamedTuple):
+    """How many rows were moved, the lowest score of those that may be promoted, and whether there
+    is known to be more to tell."""
+
+    moved: int
+    lowest_score: int | None
+    more: bool
+
+
+NOTHING = Released(0, None, more=False)
+
+
+def release() -> Released:
     """Tells dependents of tasks that have ended: those that wait for nothing more may start, those
     that waited for what did not end well are cancelled, and tell theirs the next time.
 
-    Returns how many rows it moved, and the lowest score of those that may be promoted. What others
-    have locked, and what is beyond RELEASED_AT_ONCE, is left for the next time.
+    What others have locked, and what is beyond RELEASED_AT_ONCE, is left for the next time.
     """
     with transaction.atomic(savepoint=False):
         if not _locked("SELECT pg_try_advisory_xact_lock(%s, %s)"):
-            return 0, None
-        ((moved, lowest),) = statements.rows("release", {"limit": RELEASED_AT_ONCE})
-    return moved, lowest
+            return NOTHING
+        (row,) = statements.rows("release", {"limit": RELEASED_AT_ONCE})
+    return Released(*row)
 
 
 def hold_up_release() -> None:

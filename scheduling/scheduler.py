@@ -23,6 +23,7 @@ from scheduling.firer import Firer
 
 # "dts" and "promote" as two numbers for pg_try_advisory_xact_lock(int, int).
 PROMOTION_LOCK = (0x647473, 1)
+LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s), EXISTS (SELECT FROM ended_parents)"
 LOOK_AHEAD_SECONDS = 0.1
 WIDEST_WINDOW = 5_000
 # Between ticks while a window is wider than its slots need.
@@ -61,7 +62,7 @@ class Scheduler(Loop):
         self.firer = Firer()
         self._chores_at = 0.0
         self._settled_up_to: int | None = None
-        self.released = 0
+        self.more_to_tell = False
 
     def hear(self) -> None:
         """What was submitted may come before what was read last; its lowest score tells."""
@@ -78,7 +79,7 @@ class Scheduler(Loop):
         if fired:
             self.waiting_marks.forget()
         moved = fired + self.promote()
-        if self.released:  # what was cancelled thereby has dependents of its own
+        if self.more_to_tell:
             moved = max(moved, self.full_tick)
         now = time.monotonic()
         if now < self._chores_at:
@@ -98,13 +99,13 @@ class Scheduler(Loop):
     def promote(self) -> int:
         """Fills the window of every lane that a live worker serves, with what the ends of other
         tasks let go, too. Returns tasks promoted."""
-        self.released = 0
+        self.more_to_tell = False
         with transaction.atomic():
-            if not _locked():
+            locked, any_ended = _locked()
+            if not locked:
                 return 0
-            self.released, lowest = queue.release()
-            if lowest is not None:
-                self.waiting_marks.forget(beyond=(lowest, 0, 0))
+            if any_ended:
+                self._release()
             waiting, ready = self.waiting_marks.begin(), self.ready_marks.begin()
             lanes = look(waiting, ready)
             self.ready_marks.end({lane.id: (lane.first_seq,) for lane in lanes})
@@ -114,6 +115,13 @@ class Scheduler(Loop):
             if found:
                 wakeups.notify(wakeups.READY)
         return sum(promoted for promoted, _ in found.values())
+
+    def _release(self) -> None:
+        """Has those told that wait for what has ended."""
+        released = queue.release()
+        self.more_to_tell = released.moved > 0 and released.more
+        if released.lowest_score is not None:
+            self.waiting_marks.forget(beyond=(released.lowest_score, 0, 0))
 
     def _rooms(self, lanes: list["LaneView"]) -> dict[int, int]:
         """How many more tasks the window takes of each lane where some wait; below 0, fewer."""
@@ -168,8 +176,12 @@ def look(
     return list(map(LaneView._make, statements.rows("window", parameters)))
 
 
-def _locked() -> bool:
-    """A statement of its own: one that also counted would count on a snapshot from before."""
+def _locked() -> tuple[bool, bool]:
+    """Whether this scheduler may promote, and whether anything has ended that others wait for; what
+    ended just now has its own wake-up.
+
+    A statement of its own: one that also counted would count on a snapshot from before.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", PROMOTION_LOCK)
-        return cursor.fetchone()[0]
+        cursor.execute(LOCK, PROMOTION_LOCK)
+        return cursor.fetchone()

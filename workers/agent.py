@@ -184,7 +184,8 @@ class Agent(Loop):
         else:
             # Too old to start anything from: the next heartbeats do not name it, so it goes back.
             log.warning("claim_too_slow", tasks=[task.task_id for task in tasks])
-        return len(endings) + len(tasks)
+        # Where nothing more was ready, the next look is a wake-up's to bring.
+        return len(tasks) + (len(endings) == REPORTED_AT_ONCE)
 
     def _room(self) -> int:
         if boottime() >= self.runner.lease_until:

@@ -3,7 +3,8 @@
 -- by the next such statement. Follows up to `limit` edges. Waits for nobody: dependents that others
 -- have locked, or whose job is being paused, are told the next time.
 -- The caller holds an advisory lock; else two statements could count an edge twice.
--- Answers how many rows it moved, and the lowest score among those let go to `waiting`.
+-- Answers how many rows it moved, the lowest score among those let go to `waiting`, and whether it
+-- knows of more to tell: by those it cancelled, of those it left, or beyond its limit.
 WITH ended AS MATERIALIZED (
     -- A task that was retried since, or is gone, has nothing to tell: final_status is NULL.
     SELECT first.id, first.task_id, (
@@ -103,4 +104,6 @@ WITH ended AS MATERIALIZED (
     RETURNING id
 )
 SELECT (SELECT count(*) FROM told) + (SELECT count(*) FROM finished),
-    (SELECT min(score) FROM let_go)
+    (SELECT min(score) FROM let_go),
+    EXISTS (SELECT FROM cancelled WHERE has_dependents)
+        OR (SELECT count(*) = %(limit)s OR count(*) > (SELECT count(*) FROM finished) FROM ended)

@@ -14,6 +14,7 @@ from jobs.graph import BadDependency
 from jobs.models import Blocked, Dependency, EndedParent, Job, Task
 from jobs.specs import Parent
 from jobs.states import Outcome, Status
+from scheduling.scheduler import Scheduler
 from tests.helpers import begin, claim, ended, promote, register, shell, submit
 from tests.webs import place_of, run, sound, statuses, step
 
@@ -384,6 +385,20 @@ def test_two_parents_that_end_at_once_are_each_counted_once(order, told_between)
     assert sound()
 
 
+@pytest.mark.parametrize(("outcome", "more"), [("done", False), ("failed", True)])
+def test_a_release_knows_whether_there_is_more_to_tell(outcome, more):
+    """Of what was cancelled another waits; what was let go has nobody told yet."""
+    worker, scheduler = register(), Scheduler()
+    submit(step("a"), step("b", "a"), step("c", "b"))
+    scheduler.tick()
+    queue.report([ended(claim(worker, 1)[0], Outcome(outcome))])
+    assert (scheduler.tick() >= scheduler.full_tick) == more
+    assert scheduler.tick() < scheduler.full_tick
+    assert statuses() == {"a": outcome} | (
+        dict.fromkeys("bc", "cancelled") if more else {"b": "queued", "c": "pending"}
+    )
+
+
 @pytest.mark.django_db(transaction=True)
 def test_one_release_at_a_time_tells():
     """Two could both read an edge before either has marked it, and count it twice."""
@@ -392,7 +407,7 @@ def test_one_release_at_a_time_tells():
     promote()
     queue.report([ended(claim(worker, 1)[0])])
     (commit,) = begin(dependencies.hold_up_release)
-    assert queue.release() == (0, None)
+    assert queue.release() == (0, None, False)
     assert place_of(child) == "dependencies 2"
     commit()
     queue.release()

@@ -5,6 +5,7 @@ import uuid
 import pytest
 from django.utils import timezone
 
+from jobs.models import Task
 from jobs.specs import Claimed
 from jobs.states import Kind
 from tests.helpers import promote, shell, submit, wait_until
@@ -110,3 +111,15 @@ def test_nothing_is_claimed_while_the_guard_would_refuse_to_start_it(agent):
     agent.heartbeat.tick()
     agent.exchange()
     assert agent.runner.held() == {task.pk: 1}
+
+
+def test_after_an_end_that_nothing_follows_the_agent_waits(agent):
+    """To claim again at once would find nothing but a wake-up's news, which comes by itself."""
+    submit("true", "true")
+    promote()
+    assert agent.exchange() == 1
+    wait_until(lambda: agent.runner.endings(1))
+    assert agent.exchange() == 1
+    wait_until(lambda: agent.runner.endings(1))
+    assert agent.exchange() == 0
+    assert not Task.objects.live().exists()

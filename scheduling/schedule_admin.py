@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin, messages
@@ -13,10 +14,11 @@ from django.utils.text import Truncator
 from dtsproject import show
 from dtsproject.admin_base import ReadOnlyAdmin, selected
 from dtsproject.errors import Refusal
-from jobs import audit
+from jobs import audit, describe
 from jobs.admin import wording
-from jobs.models import AuditEvent
+from jobs.models import AuditEvent, Task
 from jobs.secrets import masked_job
+from jobs.states import Kind
 from scheduling import schedules
 from scheduling.api.serializers import next_runs, words
 from scheduling.models import Firing, Schedule
@@ -24,6 +26,7 @@ from scheduling.schedule_form import ScheduleForm
 
 SHOWN_FIRINGS = 50
 SHOWN_EVENTS = 20
+SHOWN_TASKS = 50
 
 
 @admin.register(Schedule)
@@ -86,12 +89,15 @@ class ScheduleAdmin(ReadOnlyAdmin):
     def page(self, request: HttpRequest, obj: Schedule) -> dict[str, Any]:
         firings = Firing.objects.filter(schedule=obj).order_by("-id")[:SHOWN_FIRINGS]
         events = AuditEvent.objects.filter(target=f"schedule {obj.pk}").order_by("-id")
+        template = masked_job(obj.template)
         return {
             "schedule": obj,
             "title": f"Schedule {obj.name}",
             "words": words(obj),
             "next_runs": [f"{run:%a %Y-%m-%d %H:%M:%S %Z}" for run in next_runs(obj)],
-            "template": json.dumps(masked_job(obj.template), indent=2, ensure_ascii=False),
+            "template": template,
+            "tasks": list(map(task_of, template.get("tasks", [])[:SHOWN_TASKS])),
+            "json": json.dumps(template, indent=2, ensure_ascii=False),
             "firings": firings,
             "events": events[:SHOWN_EVENTS],
         }
@@ -121,3 +127,14 @@ class ScheduleAdmin(ReadOnlyAdmin):
             except Refusal as refusal:
                 messages.warning(request, refusal.detail)
         return self.answer(request, f"{said} {wording.plural(done, 'schedule')}.")
+
+
+def task_of(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A task of a template, for a table."""
+    task = Task(kind=described.get("kind", Kind.SHELL), payload=described.get("payload"))
+    parents = [
+        it.get("key", it.get("task")) if isinstance(it, Mapping) else it
+        for it in described.get("depends_on", [])
+    ]
+    name = described.get("name") or described.get("key")
+    return {"name": name, "command": describe.command(task), "parents": parents}

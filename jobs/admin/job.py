@@ -23,7 +23,7 @@ from jobs.describe import far
 from jobs.models import AuditEvent, Dependency, Job, Task
 from jobs.models.operation import Action
 from jobs.operations import of_large_job
-from jobs.states import Status
+from jobs.states import OnFailure, Status
 
 SHOWN_TASKS = 100
 SHOWN_PARENTS = 3
@@ -149,16 +149,20 @@ def hold(request: HttpRequest, action: str, verb: Callable[[int], bool]) -> str:
 
 
 def with_parents(tasks: Sequence[Any]) -> bool:
-    """Gives each of these tasks its `parents`, the first few by name; whether there are any."""
+    """Gives each of these tasks its `parents`, the first few by name, with a star where it starts
+    whatever becomes of them; whether there are any."""
     edges = Dependency.objects.filter(task__in=[t.pk for t in tasks if t.dependency_count])
     nth = Window(RowNumber(), partition_by="task_id", order_by="depends_on_id")
     names: dict[int, list[str]] = {}
-    for child, parent, key, name in (
+    for child, parent, on_failure, key, name in (
         edges.annotate(nth=nth)
         .filter(nth__lte=SHOWN_PARENTS)
-        .values_list("task_id", "depends_on_id", "depends_on__key", "depends_on__name")
+        .values_list(
+            "task_id", "depends_on_id", "on_failure", "depends_on__key", "depends_on__name"
+        )
     ):
-        names.setdefault(child, []).append(key or name or f"#{parent}")
+        star = "*" if on_failure == OnFailure.RUN else ""
+        names.setdefault(child, []).append(f"{key or name or f'#{parent}'}{star}")
     for task in tasks:
         task.parents = names.get(task.pk, [])
         if task.dependency_count > SHOWN_PARENTS:

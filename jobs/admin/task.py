@@ -158,14 +158,16 @@ def parents(task: Task) -> dict[str, Any]:
     """What the task depends on."""
     if not task.dependency_count:
         return {}
-    return web("Depends on", "depends_on", Dependency.objects.filter(task=task))
+    edges = Dependency.objects.filter(task=task)
+    return web("Depends on", "depends_on", edges) | {"if_bad": "If it fails, this"}
 
 
 def dependents(task: Task) -> dict[str, Any]:
     """What depends on the task."""
     if not task.has_dependents:
         return {}
-    return web("Awaited by", "task", Dependency.objects.filter(depends_on=task))
+    edges = Dependency.objects.filter(depends_on=task)
+    return web("Awaited by", "task", edges) | {"if_bad": "If this fails, it"}
 
 
 def web(title: str, end: str, edges: QuerySet[Dependency]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from jobs import queue
 from jobs.models import AuditEvent, Dependency, Job, Task
 from jobs.specs import Parent
+from jobs.states import OnFailure
 from tests.api import Client, pointers, problem
 from tests.helpers import register, submit
 from tests.webs import run, statuses, step
@@ -126,7 +127,9 @@ def test_a_retry_brings_back_what_the_failure_cancelled(client):
 
 
 def test_pages_show_what_a_task_waits_for_and_what_waits_for_it(admin_client):
-    build, test, _ = submit(step("build"), step("test", "build"), step("ship", "test", "build"))
+    build, test, ship = submit(
+        step("build"), step("test", "build"), step("ship", Parent("test", OnFailure.RUN), "build")
+    )
 
     def page(path: str) -> str:
         return admin_client.get(f"/admin/jobs/{path}/change/").content.decode()
@@ -137,7 +140,8 @@ def test_pages_show_what_a_task_waits_for_and_what_waits_for_it(admin_client):
     assert "It waits for 1 task: build." in shown
     assert f"/admin/jobs/task/{build.pk}/change/" in shown
     assert "not yet" in shown
-    assert "build, test" in page(f"job/{build.job_id}")
+    assert "build, test*" in page(f"job/{build.job_id}")
+    assert all(words in page(f"task/{ship.pk}") for words in ("starts all the same", "cancelled"))
     (plain,) = submit("x")
     assert "Depends on" not in page(f"job/{plain.job_id}")
 

@@ -40,6 +40,18 @@ def test_a_page_shows_the_next_five_runs_in_words_and_times(admin_client):
     assert '"cmd": "true"' in page.replace("&quot;", '"')
 
 
+def test_a_page_shows_what_it_runs_and_no_secret(admin_client):
+    password = {"secret": True, "value": "hush"}
+    dump = {"key": "dump", "payload": {"cmd": "pg_dump", "env": {"PGPASSWORD": password}}}
+    parent = {"key": "dump", "on_failure": "run"}
+    look = {"kind": "python", "payload": {"function": "os.getpid"}, "depends_on": [parent]}
+    schedule = scheduled(template={"name": "backup of {date}", "tasks": [dump, look]})
+    page = text(admin_client.get(f"{URL}{schedule.pk}/change/"))
+    assert "backup of {date}" in page
+    assert re.search(r"dump pg_dump - .*- os.getpid\(\) dump ", page)
+    assert "hush" not in page
+
+
 def test_actions_pause_resume_and_fire_and_are_recorded(admin_client):
     schedule = scheduled()
     assert "Paused 1 schedule." in act(admin_client, "pause", schedule.pk)

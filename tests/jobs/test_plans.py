@@ -205,7 +205,7 @@ def test_what_is_due_is_read_by_index():
 def test_cancelling_reads_what_it_cancels_by_index():
     waiting = list(Waiting.objects.filter(score__lt=50).values_list("pk", flat=True))
     ready = list(Ready.objects.filter(seq__lte=50 - 10_000).values_list("pk", flat=True))
-    found = plan("cancel", {"ids": sorted(waiting + ready)})
+    found = plan("cancel", {"ids": sorted(waiting + ready), "running": True})
 
     assert_by_index(found, 100, "waiting", "ready", "tasks")
 

@@ -161,6 +161,7 @@ def test_a_worker_may_say_that_it_drains(client):
     ("verb", "body"),
     [
         ("claim", {"limit": 1}),
+        ("exchange", {"endings": [], "limit": 1}),
         ("heartbeat", {"held": []}),
         ("report", {"endings": [{"task_id": 1, "fencing_token": 1, "outcome": "done"}]}),
         (
@@ -188,6 +189,59 @@ def test_a_replaced_boot_can_do_nothing(client, verb, body):
     old.id = 10**9
     problem(old.say(verb, **body), 404, "not_found")
     assert Worker.objects.get().state == State.ONLINE
+
+
+def deliver(boot, **body):
+    """What the boot of w1, or of another name, left behind."""
+    given = {"name": boot.terms["name"], "boot_id": boot.boot_id, **body}
+    return boot.client.send("/api/v1/workers/deliver", given)
+
+
+def test_the_next_start_delivers_what_the_last_one_left(client):
+    boot = Boot(client)
+    submit("a")
+    promote()
+    (task,) = boot.claim()
+    parts = [{**held(task), "stream": "stdout", "start": 0, "data": "eA=="}]
+
+    answer = deliver(boot, endings=[{**held(task), "outcome": "done"}], parts=parts)
+
+    assert answer.json() == {"results": [{**held(task), "accepted": True, "status": "done"}]}
+    assert logs.read(task["task_id"], 1, "stdout") == (b"x", 1)
+
+
+def test_once_another_has_its_name_a_boot_delivers_nothing(client):
+    old = Boot(client)
+    submit("a")
+    promote()
+    (task,) = old.claim()
+    new = Boot(client, former_boot_dead=True)
+    (again,) = new.claim()
+
+    for token in (task, again):
+        left = {"endings": [{**held(token), "outcome": "done"}]}
+        problem(deliver(old, **left), 409, "worker_superseded")
+    parts = [{**held(again), "stream": "stdout", "start": 0, "data": "eA=="}]
+    problem(deliver(old, parts=parts), 409, "worker_superseded")
+    old.terms["name"] = "w2"
+    problem(deliver(old), 409, "worker_superseded")
+
+    assert Task.objects.get().status == "in_progress"
+    assert logs.read(task["task_id"], again["attempt"], "stdout") == (b"", 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"boot_id": "x"}, "#/boot_id"),
+        ({"name": "a b"}, "#/name"),
+        ({"endings": [{"task_id": 1}]}, "#/endings/0/fencing_token"),
+        ({"parts": [{"task_id": 1}]}, "#/parts/0/fencing_token"),
+        ({"limit": 1}, "#/limit"),
+    ],
+)
+def test_deliveries_that_are_not_valid(client, body, place):
+    assert place in pointers(problem(deliver(Boot(client), **body), 400, "invalid"))
 
 
 def test_leave_frees_the_name(client):
@@ -226,6 +280,15 @@ PART = {"task_id": 1, "fencing_token": 1, "stream": "stdout", "start": 0, "data"
         ("claim", {"limit": 5, "max": 1}, "#/max"),
         ("claim", {"limit": 5, "boot_id": "x"}, "#/boot_id"),
         ("claim", {"limit": 5, "boot_id": 5}, "#/boot_id"),
+        ("exchange", {"endings": []}, "#/limit"),
+        ("exchange", {"endings": [], "limit": -1}, "#/limit"),
+        ("exchange", {"endings": [ENDING, ENDING], "limit": 1}, "#/endings"),
+        (
+            "exchange",
+            {"endings": [{**ENDING, "outcome": "fine"}], "limit": 1},
+            "#/endings/0/outcome",
+        ),
+        ("exchange", {"endings": [], "limit": 1, "boot_id": "x"}, "#/boot_id"),
         ("heartbeat", {}, "#/held"),
         ("heartbeat", {"held": {"1": 1}}, "#/held"),
         ("heartbeat", {"held": [{"task_id": 1}]}, "#/held/0/fencing_token"),
@@ -306,11 +369,14 @@ def test_a_bound_token_can_neither_be_nor_speak_for_another(bound, client):
     other.client = bound  # which even knows the secret boot id
     for verb, body in {
         "claim": {"limit": 1},
+        "exchange": {"endings": [{**held(task), "outcome": "done"}], "limit": 1},
         "heartbeat": {"held": []},
         "report": {"endings": [{**held(task), "outcome": "done"}]},
         "log": {"parts": [{**held(task), "stream": "stdout", "start": 0, "data": ""}]},
         "leave": {},
     }.items():
         problem(other.say(verb, **body), 403, "not_this_worker")
+    left = {"endings": [{**held(task), "outcome": "done"}]}
+    problem(deliver(other, **left), 403, "not_this_worker")
     assert Task.objects.get().status == "in_progress"
     problem(bound.send("/api/v1/workers/999/claim", {}), 403, "not_this_worker")

@@ -83,31 +83,27 @@ def transaction() -> Iterator[None]:
     within.
     """
     connection.ensure_connection()
-    made = connection.connection
     try:
-        with connection.wrap_database_errors, made.pipeline():
+        with connection.wrap_database_errors, connection.connection.pipeline():
             if connection.in_atomic_block:
-                with made.transaction():
+                with connection.connection.transaction():
                     yield
-            else:
-                # By itself a pipeline is one: neither BEGIN nor COMMIT is waited for.
-                with _undone_by_errors(made):
-                    yield
+                return
+            try:
+                yield  # a pipeline is one transaction: neither BEGIN nor COMMIT is waited for
+            except BaseException:
+                connection.connection.execute("ROLLBACK")  # its end would commit what came before
+                raise
     except BaseException:
-        # At a ROLLBACK psycopg forgets all it had prepared; the server is told only after the next
-        # statement, and would forget that one, too, were it prepared.
-        with suppress(psycopg.Error):
-            made.execute("SELECT 1")
+        _deallocate(connection.connection)
         raise
 
 
-@contextmanager
-def _undone_by_errors(made: psycopg.Connection) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        made.execute("ROLLBACK")  # the end of the pipeline would commit what came before
-        raise
+def _deallocate(made: psycopg.Connection) -> None:
+    """After a ROLLBACK in a pipeline psycopg has the server forget all that is prepared, but only
+    once the next statement is done; that one, prepared anew, would go with them."""
+    with suppress(psycopg.Error):
+        made.execute("SELECT 1", prepare=False)
 
 
 def columns(names: Sequence[str], rows: Iterable[Sequence]) -> dict[str, list]:

@@ -5,7 +5,10 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from tests.helpers import wait_until
+from jobs import queue, statements
+from jobs.graph import BadDependency
+from jobs.specs import JobSpec, Parent
+from tests.helpers import shell, submit, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,3 +49,15 @@ def test_one_that_we_closed_ourselves_is_not_used():
     connection.connection.close()
     assert not connection.is_usable()
     connection.close()
+
+
+def test_what_is_prepared_after_a_refused_submit_stays_prepared():
+    """After a ROLLBACK, psycopg forgets what is prepared; its word to the server must not come
+    after what is prepared next."""
+    job = JobSpec(name="x", tasks=[shell("true", depends_on=[Parent(10**9)])])
+    submit("true")
+    with pytest.raises(BadDependency):
+        queue.submit(job)
+
+    for _ in range(2):
+        assert statements.rows("token", {"prefix": "none"}) == []

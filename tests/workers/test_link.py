@@ -23,6 +23,7 @@ class Scripted(ThreadingHTTPServer):
         self.answers: list = []
         self.asked: list = []
         self.connections = 0
+        self.hangs_up = False
 
     def get_request(self):
         self.connections += 1
@@ -45,6 +46,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text)
+        self.close_connection = self.close_connection or self.server.hangs_up
 
     def log_message(self, *_: object) -> None:
         pass
@@ -104,6 +106,15 @@ def test_a_connection_that_was_closed_meanwhile_costs_no_call(server, link):
     for _ in range(3):
         link.post("/x", {})
         time.sleep(0.05)
+    assert server.connections == 2
+
+
+def test_a_connection_that_was_closed_without_a_word_costs_no_call(server, link):
+    """As by a server that keeps none for long, or whose process ended."""
+    server.answers, server.hangs_up = [OK, OK], True
+    link.post("/x", {})
+    time.sleep(0.2)
+    assert link.post("/x", {}) == {"a": 1}
     assert server.connections == 2
 
 

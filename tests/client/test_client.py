@@ -42,6 +42,29 @@ def test_submits_and_waits(client):
     assert (attempt["outcome"], attempt["number"]) == ("failed", 1)
 
 
+def test_joins_the_job_that_holds_its_unique_key(client):
+    idle = {"payload": {"cmd": "true"}, "requires": ["nobody"]}
+    unique = {"key": "client", "on_duplicate": "join"}
+    first = client.submit("first", [idle], unique=unique)
+    assert client.submit("second", [idle, idle], unique=unique) == first
+    with pytest.raises(ApiError, match=f"Job {first['id']} holds") as refused:
+        client.submit("third", [idle], unique={"key": "client"})
+    assert (refused.value.code, refused.value.document["job_id"]) == ("duplicate", first["id"])
+    client.cancel_job(first)
+
+
+def test_does_things_to_all_that_match_and_waits_for_them(client, dts):
+    dts.recovery()
+    idle = {"payload": {"cmd": "true"}, "requires": ["nobody"]}
+    job = client.submit("many", [idle] * 10_001, queue="many")
+    assert client.operate("cancel", filter={"queue": "many"}, dry_run=True)["total"] == 10_001
+    assert client.cancel_job(job)["counts"]["cancelled"] == 10_001
+    one = client.submit("one", [idle], queue="many")
+    operation = client.operate("cancel", filter={"queue": "many"})
+    assert client.wait_for_operation(operation)["done"] == 1
+    assert client.job(one)["state"] == "cancelled"
+
+
 def test_what_people_do_to_jobs_and_tasks(client):
     idle = {"payload": {"cmd": "true"}, "requires": ["nobody"]}
     job = client.submit("idle", [idle, idle])

@@ -61,6 +61,19 @@ def test_waits_and_shows_the_same_as_beside_the_database(dts, url, tmp_path, cap
     assert shape(there) == shape(here.stdout)
 
 
+def test_a_unique_key_is_joined_or_refused(dts, url, capsys):
+    given = ["true", "--queue", "nobody", "--unique", "far"]
+    call_command("submit", *given, "--server", url)
+    first = capsys.readouterr().out
+    with pytest.raises(CommandError, match="holds the unique key far") as refused:
+        call_command("submit", *given, "--server", url)
+    assert refused.value.returncode == 2
+    call_command("submit", *given, "--on-duplicate", "join", "--server", url)
+    assert capsys.readouterr().out == first
+    with pytest.raises(CommandError, match="--on-duplicate goes with --unique"):
+        call_command("submit", "true", "--on-duplicate", "join", "--server", url)
+
+
 def shape(said: str) -> list[str]:
     """Without ids and times."""
     lines = said.splitlines()

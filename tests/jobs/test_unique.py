@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import F, Q
 from django.utils import timezone
@@ -392,6 +393,33 @@ def test_what_is_no_unique_key_is_refused_by_name(unique, pointer):
     document = problem(Client("submit").send(PATH, {**BODY, "unique": unique}), 400, "invalid")
     assert [fault["pointer"] for fault in document["errors"]] == [pointer]
     assert not Job.objects.exists()
+
+
+def test_the_command_takes_a_unique_key(capsys):
+    call_command("submit", "true", "--unique", "k")
+    with pytest.raises(CommandError, match="holds the unique key k") as refused:
+        call_command("submit", "true", "--unique", "k")
+    assert refused.value.returncode == 2
+    call_command("submit", "true", "--unique", "k", "--on-duplicate", "join")
+    call_command("submit", "true", "--unique", "k", "--on-duplicate", "replace")
+    first, joined, second = capsys.readouterr().out.split()
+    assert first == joined < second
+
+
+def test_a_jobs_page_shows_its_key(admin_client):
+    job = submit("import-shop", "join", window_seconds=3600)
+    page = admin_client.get(f"/admin/jobs/job/{job.pk}/change/").content.decode()
+    assert "import-shop (in its queue, for 1 h, join)" in page
+
+
+def test_the_admin_says_why_nothing_is_retried(admin_client):
+    first = submit()
+    end(first, Outcome.FAILED)
+    second = submit()
+    act = {"action": "retry", "_selected_action": [str(first.pk)]}
+    page = admin_client.post("/admin/jobs/job/", act, follow=True).content.decode()
+    assert f"Job {second.pk} holds the unique key k" in page
+    assert not AuditEvent.objects.exists()
 
 
 # -- schedules -------------------------------------------------------------------------------

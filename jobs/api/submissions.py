@@ -53,30 +53,34 @@ class DependencySubmission(StrictSerializer):
 DEPENDENCY = DependencySubmission()
 
 
-@extend_schema_field(
-    {
-        "oneOf": [
-            {"type": "string", "description": "The key of a task of this job."},
-            {"type": "integer", "description": "The id of any other task."},
-            {
-                "type": "object",
-                "properties": {
-                    "key": {"type": "string"},
-                    "task": {"type": "integer"},
-                    "on_failure": {"type": "string", "enum": OnFailure.values},
-                },
-                "additionalProperties": False,
-            },
-        ]
+ON_FAILURE = {"type": "string", "enum": OnFailure.values}
+A_KEY = {"type": "string", "description": "The key of a task of this job."}
+AN_ID = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": 2**63 - 1,
+    "description": "The id of any other task.",
+}
+
+
+def dependency(name: str, of: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {name: of, "on_failure": ON_FAILURE},
+        "required": [name],
+        "additionalProperties": False,
     }
-)
+
+
+@extend_schema_field({"oneOf": [A_KEY, AN_ID, dependency("key", A_KEY), dependency("task", AN_ID)]})
 class DependsOn(serializers.Field):
     """A task to wait for, by its key, by its id, or by an object with either."""
 
     def to_internal_value(self, data: Any) -> Parent:
         if isinstance(data, str):
             return Parent(data)
-        given = {"task": data} if isinstance(data, int) else data
+        is_id = isinstance(data, int) or (isinstance(data, float) and data.is_integer())
+        given = {"task": data} if is_id else data
         found = DEPENDENCY.run_validation(given)
         name = found["key"] if "key" in found else found["task"]
         return Parent(name, found.get("on_failure", OnFailure.CANCEL))

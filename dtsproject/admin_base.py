@@ -14,7 +14,11 @@ from unfold import paginator
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, TextFilter
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldBooleanWidget,
+)
 
 from dtsproject.bounded import newest
 
@@ -28,6 +32,7 @@ __all__ = [
     "TextFilter",
     "UnfoldAdminCheckboxSelectMultipleWidget",
     "UnfoldAdminTextareaWidget",
+    "UnfoldBooleanWidget",
     "UserChangeForm",
     "UserCreationForm",
     "add_fragment",

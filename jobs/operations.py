@@ -83,6 +83,12 @@ def count(operation: Operation) -> Count:
     return Count(matching(operation)[: COUNTED + 1].count(), COUNTED)
 
 
+def detail(operation: Operation) -> dict[str, Any]:
+    """What the audit trail says of it."""
+    said = {"of": operation.target, "filter": operation.filter}
+    return said if operation.priority is None else {**said, "priority": operation.priority}
+
+
 def begin(operation: Operation) -> Operation:
     """Stores it, to be carried out for the tasks there are by now. Raises BadFilter."""
     operation.total = count(operation).value

@@ -1,15 +1,19 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from dtsproject import show
 from dtsproject.admin_base import ReadOnlyAdmin, selected
 from dtsproject.bounded import Count
-from jobs import operations
+from jobs import audit, operations
 from jobs.admin import wording
+from jobs.admin.operation_form import OperationForm
 from jobs.admin.task import SHOWN_EVENTS
 from jobs.models import AuditEvent, Operation
 
@@ -22,8 +26,25 @@ class OperationAdmin(ReadOnlyAdmin):
     bare = "action"
     qualifiers = {"by": "requested_by", "action": "action"}
     actions = ("cancel",)
+    form = OperationForm
     change_form_template = "admin/dts/operation.html"
-    empty_hint = "POST /api/v1/operations, or cancel or retry a large job"
+    empty_hint = "the button above, POST /api/v1/operations, or cancel or retry a large job"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whoever may cancel any task may cancel many."""
+        return request.user.has_perm("jobs.change_task")
+
+    def save_model(self, request: HttpRequest, obj: Operation, form: Any, change: bool) -> None:
+        by, source = request.user.get_username(), request.META.get("REMOTE_ADDR") or ""
+        obj.requested_by = by
+        with transaction.atomic():
+            operations.begin(obj)
+            target = f"operation {obj.pk}"
+            audit.record(by, obj.action, [target], source, **operations.detail(obj))
+
+    def response_add(self, request: HttpRequest, obj: Operation, *args: Any) -> HttpResponse:
+        self.message_user(request, "It goes on in the background.", messages.SUCCESS)
+        return redirect(reverse("admin:jobs_operation_change", args=[obj.pk]))
 
     @admin.display(description="State")
     def state_of(self, operation: Operation) -> SafeString:

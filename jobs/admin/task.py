@@ -1,5 +1,6 @@
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -21,6 +22,9 @@ from jobs.models import Attempt, AuditEvent, Dependency, Task
 from jobs.secrets import masked
 from jobs.states import TERMINAL, Status
 
+PAGING = {"p", "o", "e"}
+# Which the API has, too.
+SHARED_FILTERS = {"status", "queue", "job"}
 SHOWN_ATTEMPTS = 50
 SHOWN_EVENTS = 20
 SHOWN_DEPENDENCIES = 50
@@ -101,7 +105,8 @@ class TaskAdmin(ReadOnlyAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        return super().changelist_view(request, {"tabs": tabs(request), **(extra_context or {})})
+        more = {"tabs": tabs(request), "operation": operation_url(request)}
+        return super().changelist_view(request, {**more, **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).select_related(*self.list_select_related)
@@ -152,6 +157,17 @@ class TaskAdmin(ReadOnlyAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse | None:
         ids = selected(request)
         return self.answer(request, wording.retry(request, [f"task {pk}" for pk in ids], ids))
+
+
+def operation_url(request: HttpRequest) -> str:
+    """Where something can be done to all that the list's filters leave; empty where only the list
+    knows what that is."""
+    given = {name: value for name, value in request.GET.items() if value and name not in PAGING}
+    if not request.user.has_perm("jobs.change_task") or not given.keys() <= SHARED_FILTERS:
+        return ""
+    given = {name: value.removeprefix("#") for name, value in given.items()}
+    query = urlencode({"target": "tasks", "filter": json.dumps(given)})
+    return f"{reverse('admin:jobs_operation_add')}?{query}"
 
 
 def parents(task: Task) -> dict[str, Any]:

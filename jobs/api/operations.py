@@ -26,15 +26,11 @@ from jobs.models.operation import Action, Target
 from jobs.states import Status
 
 STATES = ["waiting", "running", "done", "cancelled", "failed"]
+STATUS = {"type": "string", "enum": Status.values}
 FILTERS = {
-    "status": {
-        "oneOf": [
-            {"type": "string"},
-            {"type": "array", "items": {"type": "string", "enum": Status.values}},
-        ]
-    },
+    "status": {"oneOf": [STATUS, {"type": "array", "items": STATUS, "minItems": 1}]},
     **{name: {"type": "integer"} for name in ("job", "worker", "priority_min")},
-    **{name: {"type": "string"} for name in ("name", "queue")},
+    **{name: {"type": "string", "minLength": 1} for name in ("name", "queue")},
     "created_after": {"type": "string", "format": "date-time"},
 }
 
@@ -157,9 +153,7 @@ class OperationViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
                 return Response({"total": total, "exact": not found.capped})
             with transaction.atomic():
                 operations.begin(operation)
-                detail = {"of": operation.target, "filter": operation.filter}
-                if operation.priority is not None:
-                    detail["priority"] = operation.priority
+                detail = operations.detail(operation)
                 self.record(operation.action, f"operation {operation.pk}", **detail)
         except operations.BadFilter as refusal:
             raise serializers.ValidationError({"filter": refusal.faults}) from None

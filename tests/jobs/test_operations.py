@@ -1,9 +1,13 @@
 """Verbs for all that a filter leaves: counted, carried out batch by batch, followed, cancelled."""
 
+import html
+import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.db import connections, transaction
+from django.test import Client as Browser
 from django.utils import timezone
 
 from jobs import operations, queue
@@ -345,3 +349,58 @@ def test_a_large_job_goes_the_same_way(admin_client, monkeypatch, verb):
     finish()
     left = "cancelled" if verb == "cancel" else "pending"
     assert set(Task.objects.values_list("status", flat=True)) == {left}
+
+
+FORM = {"action": "cancel", "target": "tasks", "filter": '{"queue": "q"}', "priority": ""}
+
+
+def test_a_person_counts_first_and_then_does_it(admin_client):
+    submit("1", "2", queue="q")
+    counted = admin_client.post(f"{PAGE}add/", {**FORM, "only_count": "on"})
+    assert "It would change 2 tasks." in counted.content.decode()
+    assert not Operation.objects.exists()
+
+    page = admin_client.post(f"{PAGE}add/", FORM, follow=True).content.decode()
+
+    assert "It goes on in the background." in page
+    assert "0 of 2" in page
+    finish()
+    assert Task.objects.filter(status="cancelled").count() == 2
+    event = AuditEvent.objects.get()
+    assert (event.actor, event.action) == ("admin", "cancel")
+    assert event.detail == {"of": "tasks", "filter": {"queue": "q"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"filter": "{"}, "The filter is not JSON"),
+        ({"filter": "[]"}, "Expected a dictionary"),
+        ({"filter": '{"colour": "red"}'}, "There is no such filter"),
+        ({"priority": "5"}, "Only prioritise takes a priority."),
+        ({"action": "prioritise"}, "Say which priority"),
+    ],
+)
+def test_the_form_refuses_what_the_api_would(admin_client, change, said):
+    page = admin_client.post(f"{PAGE}add/", {**FORM, **change}, follow=True).content.decode()
+    assert said in page
+    assert not Operation.objects.exists()
+
+
+def test_a_list_of_tasks_leads_to_all_that_match(admin_client, client):
+    found = admin_client.get("/admin/jobs/task/?status=failed&job=%237&p=2").content.decode()
+    (url,) = re.findall(r'href="(/admin/jobs/operation/add/[^"]+)"', found)
+    form = admin_client.get(html.unescape(url)).content.decode()
+    assert html.escape('{"status": "failed", "job": "7"}') in form
+    assert "operation/add" not in admin_client.get("/admin/jobs/task/?kind=shell").content.decode()
+
+
+def test_who_may_not_change_tasks_may_not_change_many(client):
+    user = User.objects.create_user("eve", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["view_task", "view_operation"])
+    )
+    browser = Browser()
+    browser.force_login(user)
+    assert browser.post(f"{PAGE}add/", FORM).status_code == 403
+    assert "operation/add" not in browser.get("/admin/jobs/task/").content.decode()

@@ -402,7 +402,7 @@ def test_the_command_takes_a_unique_key(capsys):
     assert refused.value.returncode == 2
     call_command("submit", "true", "--unique", "k", "--on-duplicate", "join")
     call_command("submit", "true", "--unique", "k", "--on-duplicate", "replace")
-    first, joined, second = capsys.readouterr().out.split()
+    first, joined, second = map(int, capsys.readouterr().out.split())
     assert first == joined < second
 
 

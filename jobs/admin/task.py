@@ -165,7 +165,7 @@ def operation_url(request: HttpRequest) -> str:
     given = {name: value for name, value in request.GET.items() if value and name not in PAGING}
     if not request.user.has_perm("jobs.change_task") or not given.keys() <= SHARED_FILTERS:
         return ""
-    given = {name: value.removeprefix("#") for name, value in given.items()}
+    given = {name: str(value).removeprefix("#") for name, value in given.items()}
     query = urlencode({"target": "tasks", "filter": json.dumps(given)})
     return f"{reverse('admin:jobs_operation_add')}?{query}"
 

@@ -1,7 +1,9 @@
 """Tasks and jobs in words and spans of time."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 from django.utils.html import format_html
@@ -11,7 +13,7 @@ from django.utils.text import Truncator
 from dtsproject import show
 from jobs.counts import Progress
 from jobs.models import Attempt, Task
-from jobs.states import Kind, Status
+from jobs.states import Kind, Outcome, Status
 
 
 def command(task: Task) -> str:
@@ -28,6 +30,33 @@ def title(task: Task) -> str:
     """Its name, else the first line of what it runs."""
     text = task.name or next(iter(command(task).strip().splitlines()), "")
     return Truncator(text).chars(60)
+
+
+def rules(retry: Mapping[str, Any]) -> str:
+    """A task's retry rules: `linear backoff from 5 s up to 1 min, only after 75, timeout`."""
+    parts = []
+    if retry.keys() & {"backoff", "base_seconds", "ceiling_seconds"}:
+        parts.append(f"{retry.get('backoff', 'exponential')} backoff")
+        if "base_seconds" in retry:
+            parts[0] += f" from {show.duration(retry['base_seconds'])}"
+        if "ceiling_seconds" in retry:
+            parts[0] += f" up to {show.duration(retry['ceiling_seconds'])}"
+    for name, words in (("retry_on", "only after"), ("fail_on", "never after")):
+        if name in retry:
+            parts.append(f"{words} {', '.join(map(str, retry[name]))}")
+    if retry.get("elsewhere"):
+        parts.append("on another worker first")
+    return ", ".join(parts)
+
+
+def failure(attempt: Attempt) -> str:
+    """How the attempt ended: `attempt 2 failed with exit code 75`."""
+    ended = f"attempt {attempt.number} {show.words(attempt.outcome)}"
+    if attempt.outcome != Outcome.FAILED:
+        return ended
+    if attempt.signal is not None:
+        return f"{ended} by signal {attempt.signal}"
+    return ended if attempt.exit_code is None else f"{ended} with exit code {attempt.exit_code}"
 
 
 def available_at(task: Task) -> datetime:

@@ -6,6 +6,7 @@ order of task id (those that do not wait, SKIP LOCKED, in any order), then wide 
 are the database's.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from operator import itemgetter
@@ -33,6 +34,8 @@ from jobs.uniqueness import Duplicate
 
 # Silence proves no death; but what was lost so often may take every worker with it, one by one.
 LOST_PER_DEATH = 10
+# How long what is ready is left to other workers than the one on which it failed last.
+ELSEWHERE_SECONDS = 5.0
 
 __all__ = [
     "HEAD",
@@ -44,6 +47,7 @@ __all__ = [
     "cancel_job",
     "claim",
     "expire",
+    "fail_overdue",
     "pause",
     "pause_job",
     "prioritise",
@@ -159,6 +163,8 @@ def _claim(worker_id: int, boot_id: UUID, limit: int, marks: Marks) -> Cursor:
         "limit": limit,
         "lanes": list(starts),
         "seqs": [seq for (seq,) in starts.values()],
+        "elsewhere_seconds": ELSEWHERE_SECONDS,
+        "lease_seconds": conf().lease_seconds,
         # The guard enforces the timeout; recovery steps in only after kill and report had time.
         "grace_seconds": conf().kill_grace_seconds + conf().lease_seconds,
     }
@@ -176,17 +182,21 @@ def _end(endings: Sequence[Ending], worker_id: int | None, proven: bool) -> Curs
     sent = statements.columns(Ending._fields, sorted(endings, key=itemgetter(0)))
     for name, default in Ending._field_defaults.items():
         # A column of nothing but its default goes as an empty one: end.sql fills it up again.
-        if sent[name].count(default) == len(endings):
+        if name != "outcome" and sent[name].count(default) == len(endings):
             sent[name] = []
     dts = conf()
+    rules = {
+        "base_seconds": dts.backoff_base_seconds,
+        "ceiling_seconds": dts.backoff_ceiling_seconds,
+        "fail_on": [],
+    }
     parameters = {
         **sent,
         "worker_id": worker_id,
         "proven": proven,
         "max_losses": dts.max_losses,
         "max_lost_attempts": LOST_PER_DEATH * dts.max_losses,
-        "backoff_base_seconds": dts.backoff_base_seconds,
-        "backoff_ceiling_seconds": dts.backoff_ceiling_seconds,
+        "retry": json.dumps(rules),
     }
     return statements.execute("end", parameters)
 
@@ -255,6 +265,14 @@ def expire() -> dict[int, str]:
     """Fails attempts that are past their own deadline although their worker lives."""
     leases = Lease.objects.filter(deadline_at__lt=Now())
     return _end_leases(leases, Outcome.TIMED_OUT, "ran past its deadline", proven=False)
+
+
+def fail_overdue(*, batch: int) -> list[int]:
+    """Fails what waits, wherever, although its deadline has passed; returns the tasks' ids."""
+    rows = statements.rows("overdue", {"batch": batch})
+    if any(told for _, told in rows):
+        wakeups.notify(wakeups.ENDED)
+    return [task_id for task_id, _ in rows]
 
 
 def _end_leases(leases, outcome: Outcome, error: str, *, proven: bool) -> dict[int, str]:

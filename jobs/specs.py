@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class TaskSpec(NamedTuple):
     """A task as its client describes it: `payload` is {"cmd": ...} or {"function": ...}.
 
-    `key` is what other tasks of the job call it by in `depends_on`.
+    `key` is what other tasks of the job call it by in `depends_on`. `retry` has the fields of
+    jobs.api.retries.RetryRules; None: as the installation's settings say.
     """
 
     payload: dict[str, Any]
@@ -46,6 +47,8 @@ class TaskSpec(NamedTuple):
     run_after: datetime | None = None
     timeout_seconds: float | None = None
     max_retries: int = 0
+    retry: dict[str, Any] | None = None
+    deadline_seconds: float | None = None
     key: str = ""
     depends_on: Sequence[Parent | str | int] = ()
 

@@ -20,8 +20,8 @@ class Status(TextChoices):
 TERMINAL = (Status.DONE, Status.FAILED, Status.CANCELLED)
 
 TRANSITIONS: dict[Status, tuple[Status, ...]] = {
-    Status.PENDING: (Status.QUEUED, Status.CANCELLED),
-    Status.QUEUED: (Status.PENDING, Status.IN_PROGRESS, Status.CANCELLED),
+    Status.PENDING: (Status.QUEUED, Status.FAILED, Status.CANCELLED),
+    Status.QUEUED: (Status.PENDING, Status.IN_PROGRESS, Status.FAILED, Status.CANCELLED),
     Status.IN_PROGRESS: (Status.PENDING, Status.QUEUED, *TERMINAL),
     Status.DONE: (),
     Status.FAILED: (Status.PENDING,),

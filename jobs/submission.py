@@ -229,6 +229,10 @@ def _submit_parameters(
         **alike("run_after", sent["run_after"]),
         **alike("timeout_seconds", sent["timeout_seconds"]),
         **alike("max_retries", sent["max_retries"]),
+        **alike(
+            "retry", [rules if rules is None else json.dumps(rules) for rules in sent["retry"]]
+        ),
+        **alike("deadline_seconds", sent["deadline_seconds"]),
         **alike("key", sent["key"]),
     }
 

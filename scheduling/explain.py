@@ -1,9 +1,12 @@
 """Why a task has not started yet, in a sentence."""
 
+from django.utils.text import capfirst
+
 from dtsproject.bounded import CAP, Count
 from dtsproject.show import stamp
 from jobs import statements
-from jobs.models import Blocked, Deferred, Dependency, Lane, Task
+from jobs.describe import failure
+from jobs.models import Attempt, Blocked, Deferred, Dependency, Lane, Task
 from jobs.states import Status
 from scheduling.lanes import overdue, queueing
 from workers.models import Worker
@@ -25,8 +28,7 @@ def why(task: Task) -> str:
     if due_at is not None:
         if overdue():
             return NO_SCHEDULER
-        what = "It is tried again at" if task.attempt else "It is not due before"
-        return f"{what} {stamp(due_at)}."
+        return f"{_put_off(task)} {stamp(due_at)}."
     parameters = {"task_id": task.pk, "lane_id": task.lane_id, "limit": CAP + 1}
     ((waiting, ready, paused),) = statements.rows("ahead", parameters)
     if paused:
@@ -34,6 +36,14 @@ def why(task: Task) -> str:
     if task.status == Status.QUEUED:
         return f"{_before(Count(ready))}; the next slot that is free takes it."
     return _lane_reason(task) or f"{_before(Count(waiting + ready))} in its lane, {task.lane}."
+
+
+def _put_off(task: Task) -> str:
+    """Why it is not due, up to the time at which it will be."""
+    if not task.retry_count:
+        return "It is not due before"
+    last = Attempt.objects.filter(task=task, fencing_token=task.fencing_token).first()
+    return f"{capfirst(failure(last))}; it is tried again at" if last else "It is tried again at"
 
 
 def _waits_for(task: Task) -> str:

@@ -196,6 +196,30 @@ INVARIANTS = (
         "SELECT id FROM tasks WHERE retry_count NOT BETWEEN 0 AND max_retries",
     ),
     Invariant(
+        "retry_rules_kept",
+        "no task was tried again after a failure that its own rules exclude",
+        KEEP,
+        """SELECT DISTINCT tasks.id FROM attempts JOIN tasks ON tasks.id = task_id
+            AND tasks.generation = attempts.generation
+        CROSS JOIN LATERAL (SELECT CASE WHEN outcome = 'timed_out' THEN '"timeout"'
+            WHEN signal > 0 THEN '"signal"' ELSE to_jsonb(coalesce(attempts.exit_code, 0)) END AS by
+        ) ended
+        WHERE retry IS NOT NULL AND outcome IN ('failed', 'timed_out')
+            AND (final_status IS NULL OR tasks.fencing_token > attempts.fencing_token)
+            AND (NOT retry->'retry_on' @> ended.by OR retry->'fail_on' @> ended.by)""",
+    ),
+    Invariant(
+        "deadline_kept",
+        "no attempt started after its task's deadline, and none is put off beyond it",
+        WRITER,
+        """SELECT tasks.id FROM tasks WHERE deadline_at IS NOT NULL AND (EXISTS (
+            SELECT FROM attempts WHERE task_id = tasks.id
+                AND attempts.generation = tasks.generation AND attempts.started_at >= deadline_at)
+            OR EXISTS (SELECT FROM leases WHERE task_id = tasks.id
+                AND claimed_at >= tasks.deadline_at)
+            OR EXISTS (SELECT FROM deferred WHERE task_id = tasks.id AND due_at > deadline_at))""",
+    ),
+    Invariant(
         "attempts_in_sequence",
         "a task's attempts are numbered 1, 2, 3 ... in order of distinct fencing tokens and of"
         " generations",
@@ -220,8 +244,8 @@ INVARIANTS = (
     ),
     Invariant(
         "status_has_its_attempt",
-        "a done task's last attempt is done, a failed one's failed, timed out or lost; a cancelled"
-        " one's is not done",
+        "a done task's last attempt is done, a failed one's failed, timed out or lost, unless it"
+        " waited past its deadline; a cancelled one's is not done",
         KEEP,
         """SELECT tasks.id FROM tasks LEFT JOIN attempts ON attempts.task_id = tasks.id
             AND attempts.fencing_token = tasks.fencing_token
@@ -229,6 +253,7 @@ INVARIANTS = (
         WHERE final_status IS NOT NULL AND NOT CASE final_status
             WHEN 'done' THEN coalesce(outcome = 'done', false)
             WHEN 'failed' THEN coalesce(outcome IN ('failed', 'timed_out', 'lost'), false)
+                OR deadline_at <= completed_at AND coalesce(outcome <> 'done', true)
             ELSE coalesce(outcome <> 'done', true) END""",
     ),
     Invariant(
@@ -316,6 +341,14 @@ INVARIANTS = (
         "start manage.py run_recovery",
         """SELECT task_id FROM leases
             WHERE deadline_at < now() - make_interval(secs => %(silent_seconds)s)""",
+        warning=True,
+    ),
+    Invariant(
+        "overdue_failed",
+        "no task still waits long after its deadline",
+        "start manage.py run_recovery",
+        """SELECT id FROM tasks WHERE final_status IS NULL AND status <> 'in_progress'
+            AND deadline_at < now() - make_interval(secs => %(silent_seconds)s)""",
         warning=True,
     ),
     Invariant(

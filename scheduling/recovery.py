@@ -1,4 +1,4 @@
-"""Takes back what lost workers held, ends what outlived its deadline, carries out operations, and
+"""Takes back what lost workers held, fails what outlived its deadline, carries out operations, and
 keeps house.
 
 A loop of its own, never a task: a task would stall with the rest (procrastinate #1408). Any
@@ -20,6 +20,7 @@ from workers.guard_wire import boottime
 log = structlog.get_logger(__name__)
 
 HOUSEKEEPING_SECONDS = 600
+FAILED_AT_ONCE = 1_000
 # How much longer than others a statement of it may take: to delete, to move a day's output.
 HOUSEKEEPING_PATIENCE = 20
 
@@ -37,7 +38,7 @@ class Recovery(Loop):
 
     def tick(self) -> int:
         self._keep_house()
-        moved = operations.advance()
+        moved = operations.advance() + self._fail_overdue()
         if not self.may_judge():
             return moved
         silent, recovered = registry.recover_silent()
@@ -45,6 +46,13 @@ class Recovery(Loop):
         if silent or recovered or expired:
             log.warning("recovered", lost_workers=silent, recovered=recovered, expired=expired)
         return moved + len(recovered) + len(expired)
+
+    def _fail_overdue(self) -> int:
+        """No worker needs time for that: its clock is the database's."""
+        overdue = queue.fail_overdue(batch=FAILED_AT_ONCE)
+        if overdue:
+            log.warning("deadline_passed", tasks=overdue)
+        return len(overdue)
 
     def may_judge(self) -> bool:
         """Whether workers, too, had a whole lease of the database's presence to renew in.

@@ -39,8 +39,9 @@ def timeline(task: Task, attempts: Sequence[Attempt]) -> list[Step]:
     if task.cancel_requested_at:
         marks.append((Status.CANCELLED, "cancel asked for", task.cancel_requested_at))
     unrecorded = not attempts or attempts[-1].ended_at < (task.completed_at or task.updated_at)
-    if task.status == Status.CANCELLED and task.completed_at and unrecorded:
-        marks.append((Status.CANCELLED, "cancelled", task.completed_at))
+    if task.status in (Status.CANCELLED, Status.FAILED) and task.completed_at and unrecorded:
+        what = "deadline passed" if task.status == Status.FAILED else "cancelled"
+        marks.append((task.status, what, task.completed_at))
     return _steps(sorted(marks, key=lambda mark: mark[2]), ended=task.status in TERMINAL)
 
 

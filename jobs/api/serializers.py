@@ -10,6 +10,7 @@ from rest_framework import serializers
 from dtsproject.errors import InvalidQuery
 from jobs.api.fields import StrictSerializer
 from jobs.api.payloads import ShownPayload
+from jobs.api.retries import ShownRules
 from jobs.api.submissions import UniqueKey
 from jobs.models import Attempt, Dependency, Job, Queue, Task
 from jobs.secrets import MASK
@@ -21,6 +22,7 @@ JOB_STATES = [*Status.values, "cancelling", "paused"]
 
 class TaskSerializer(serializers.ModelSerializer):
     payload = ShownPayload(help_text=f"Each secret value in its env is {MASK} here.")
+    retry = ShownRules()
 
     class Meta:
         model = Task
@@ -36,6 +38,9 @@ class TaskSerializer(serializers.ModelSerializer):
             "run_after",
             "timeout_seconds",
             "max_retries",
+            "retry",
+            "deadline_seconds",
+            "deadline_at",
             "key",
             "dependency_count",
             "status",

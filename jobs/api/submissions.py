@@ -21,6 +21,7 @@ from jobs.api.fields import (
     Text,
 )
 from jobs.api.payloads import PAYLOADS, PythonPayload, ShellPayload
+from jobs.api.retries import RetryRules
 from jobs.graph import BadDependency, edges_of
 from jobs.specs import JobSpec, Parent, TaskSpec, Unique
 from jobs.spooled import Spooled
@@ -107,6 +108,14 @@ class TaskSubmission(StrictSerializer):
     run_after = Instant(required=False, allow_null=True)
     timeout_seconds = Seconds(required=False, allow_null=True, max_value=MAX_TIMEOUT_SECONDS)
     max_retries = Integer(required=False, min_value=0, max_value=100, help_text="Default: 0.")
+    retry = RetryRules(required=False, allow_null=True)
+    deadline_seconds = Seconds(
+        required=False,
+        allow_null=True,
+        max_value=MAX_TIMEOUT_SECONDS,
+        help_text="Of all attempts and the waits before and between them, from when it was "
+        "submitted, or may first run (run_after). What has not ended then fails.",
+    )
     key = Label(
         required=False, max_length=100, help_text="What depends_on calls it; once in a job."
     )

@@ -15,7 +15,8 @@ class Task(models.Model):
 
     No index here names a column that changes while a task lives: one such index costs every
     update its HOT (heap-only tuple), and the table bloats. `final_status` changes once, at the
-    end, and so serves the lists: of finished work, and, while it is NULL, of live work.
+    end, and so serves the lists: of finished work, and, while it is NULL, of live work. What stays
+    NULL in tasks that do not use it costs them nothing: deadlines, and workers to avoid.
     """
 
     job = models.ForeignKey(
@@ -30,6 +31,10 @@ class Task(models.Model):
     run_after = models.DateTimeField(null=True, blank=True)
     timeout_seconds = models.FloatField(null=True, blank=True)
     max_retries = models.SmallIntegerField(default=0)
+    retry = models.JSONField(null=True, help_text="When, where and whether it is tried again")
+    deadline_seconds = models.FloatField(
+        null=True, help_text="For all attempts and waits, from when it was submitted or due"
+    )
     key = models.CharField(
         max_length=100, blank=True, db_default="", help_text="What its job's tasks call it"
     )
@@ -49,7 +54,17 @@ class Task(models.Model):
     assigned_worker = models.ForeignKey(
         "workers.Worker", models.DO_NOTHING, null=True, db_constraint=False, db_index=False
     )
+    avoided_worker = models.ForeignKey(
+        "workers.Worker",
+        models.DO_NOTHING,
+        null=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        help_text="It failed there last, and asked to be tried elsewhere",
+    )
     cancel_requested_at = models.DateTimeField(null=True)
+    deadline_at = models.DateTimeField(null=True)
     exit_code = models.IntegerField(null=True)
     result_text = models.TextField(blank=True, default="")
     created_at = models.DateTimeField(db_default=Now())
@@ -75,6 +90,18 @@ class Task(models.Model):
                 condition=Q(final_status__isnull=False),
             ),
             models.Index(name="tasks_of_job", fields=["job", "final_status", "id"]),
+            # Not where final_status is NULL, which is the same: a plan made while there was no live
+            # task would take tasks_live for as short as these, and read all of it for each claim.
+            models.Index(
+                name="tasks_deadline",
+                fields=["deadline_at"],
+                condition=Q(completed_at=None, deadline_at__isnull=False),
+            ),
+            models.Index(
+                name="tasks_avoided",
+                fields=["avoided_worker"],
+                condition=Q(completed_at=None, avoided_worker__isnull=False),
+            ),
         ]
         constraints = [
             models.CheckConstraint(

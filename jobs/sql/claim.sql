@@ -1,5 +1,7 @@
 -- queued -> in_progress: up to `limit` tasks from the lanes this boot of the worker serves.
 -- Each lane is read by index from its mark, the dispatch sequence up to which it was read before.
+-- Not what waits although its deadline has passed (overdue.sql fails it), nor, for a short time, what
+-- failed on this worker last and would rather be tried elsewhere, if there is another worker.
 -- Within a lane the dispatch sequence is the policy's order; between lanes the score decides.
 WITH served AS MATERIALIZED (
     SELECT lane.id, coalesce(mark.seq, -9223372036854775808) AS seq FROM lanes lane
@@ -11,10 +13,23 @@ WITH served AS MATERIALIZED (
     WHERE worker.id = %(worker_id)s
         AND worker.boot_id = %(boot_id)s AND worker.state = 'online'
         AND NOT EXISTS (SELECT FROM queues WHERE name = lane.queue AND paused_at IS NOT NULL)
+), passed_over AS MATERIALIZED (
+    SELECT id FROM tasks WHERE completed_at IS NULL AND deadline_at <= statement_timestamp()
+    UNION ALL
+    SELECT id FROM tasks
+    WHERE completed_at IS NULL AND avoided_worker_id = %(worker_id)s AND status = 'queued'
+        AND updated_at > statement_timestamp() - make_interval(secs => %(elsewhere_seconds)s)
+        AND EXISTS (
+            SELECT FROM workers WHERE id <> avoided_worker_id AND state = 'online'
+                AND last_heartbeat
+                    > statement_timestamp() - make_interval(secs => %(lease_seconds)s)
+            OFFSET 0
+        )
 ), picked AS MATERIALIZED (
     SELECT head.* FROM served CROSS JOIN LATERAL (
         SELECT ctid, task_id, score, job_id, seq FROM ready
         WHERE ready.lane_id = served.id AND ready.seq >= served.seq
+            AND task_id <> ALL (ARRAY(SELECT id FROM passed_over))
         ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) head
     ORDER BY head.score, head.job_id, head.task_id LIMIT %(limit)s
@@ -32,8 +47,9 @@ WITH served AS MATERIALIZED (
         ARRAY(SELECT task_id FROM picked), ARRAY(SELECT seq FROM picked)
     ) AS taken (task_id, seq)
     WHERE tasks.id = taken.task_id
-    RETURNING id, tasks.job_id, name, kind, payload, attempt, fencing_token, timeout_seconds,
-        started_at, retry_count, max_retries, loss_count, lane_id, taken.seq, score
+    RETURNING id, tasks.job_id, name, kind, payload, attempt, fencing_token, least(
+            timeout_seconds, extract(epoch FROM deadline_at - statement_timestamp())::float8
+        ) AS timeout_seconds, started_at, retry_count, max_retries, loss_count, lane_id, taken.seq, score
 ), leased AS (
     INSERT INTO leases (
         task_id, worker_id, fencing_token, claimed_at, deadline_at,

@@ -1,5 +1,5 @@
 -- failed, cancelled -> pending: a person's second chance opens a new generation, with fresh
--- retries; what happened before stays in the attempts. With a task come back those that its end
+-- retries and a new deadline; what happened before stays in the attempts. With a task come back those that its end
 -- cancelled (by release.sql: no cancel was asked for); but none whose parent failed and does not.
 -- Each waits for all its dependencies anew: those that ended already are told again.
 -- Of a paused job it is put aside, of a job that lost its unique key nothing comes back. The jobs are locked first: that orders retries of the same tasks,
@@ -40,7 +40,8 @@ WITH RECURSIVE fallen AS MATERIALIZED (
     UPDATE tasks SET
         status = 'pending', generation = generation + 1, retry_count = 0, loss_count = 0,
         cancel_requested_at = NULL, completed_at = NULL, assigned_worker_id = NULL,
-        exit_code = NULL, result_text = '', updated_at = now()
+        avoided_worker_id = NULL, exit_code = NULL, result_text = '', updated_at = now(),
+        deadline_at = greatest(now(), run_after) + make_interval(secs => deadline_seconds)
     WHERE id = ANY (ARRAY(SELECT id FROM family)) AND final_status IN ('failed', 'cancelled')
         AND job_id = ANY (ARRAY(SELECT id FROM job))
     RETURNING id, lane_id, score, job_id, CASE WHEN dependency_count > 0 THEN (

@@ -5,8 +5,9 @@
 WITH submitted AS (
     INSERT INTO tasks (
         id, job_id, queue, created_at, updated_at, name, kind, payload, priority, requires,
-        run_after, timeout_seconds, max_retries, lane_id, score, status, generation, attempt,
-        fencing_token, retry_count, loss_count, result_text, key, dependency_count, has_dependents
+        run_after, timeout_seconds, max_retries, retry, deadline_seconds, deadline_at, lane_id,
+        score, status, generation, attempt, fencing_token, retry_count, loss_count, result_text,
+        key, dependency_count, has_dependents
     )
     SELECT
         coalesce(task.id, nextval('tasks_id_seq')),
@@ -14,18 +15,24 @@ WITH submitted AS (
         coalesce(kind, %(all_kind)s), payload::jsonb, coalesce(priority, %(all_priority)s::smallint),
         lanes.requires, coalesce(run_after, %(all_run_after)s::timestamptz),
         coalesce(timeout_seconds, %(all_timeout_seconds)s::float8),
-        coalesce(max_retries, %(all_max_retries)s::smallint), lanes.id, score,
+        coalesce(max_retries, %(all_max_retries)s::smallint),
+        coalesce(retry, %(all_retry)s::text)::jsonb,
+        coalesce(deadline_seconds, %(all_deadline_seconds)s::float8),
+        greatest(%(created_at)s, coalesce(run_after, %(all_run_after)s::timestamptz))
+            + make_interval(secs => coalesce(deadline_seconds, %(all_deadline_seconds)s::float8)),
+        lanes.id, score,
         'pending', 1, 0, 0, 0, 0, '', coalesce(key, %(all_key)s),
         coalesce(dependency_count, %(all_dependency_count)s::int),
         coalesce(has_dependents, %(all_has_dependents)s::bool)
     FROM unnest(
         %(payload)b::text[], %(score)b::bigint[], %(lane_id)b::bigint[], %(name)b::text[],
         %(kind)b::text[], %(priority)b::smallint[], %(run_after)b::timestamptz[],
-        %(timeout_seconds)b::float8[], %(max_retries)b::smallint[], %(key)b::text[],
+        %(timeout_seconds)b::float8[], %(max_retries)b::smallint[], %(retry)b::text[],
+        %(deadline_seconds)b::float8[], %(key)b::text[],
         %(id)b::bigint[], %(dependency_count)b::int[], %(has_dependents)b::bool[]
     ) WITH ORDINALITY AS task (
-        payload, score, lane_id, name, kind, priority, run_after, timeout_seconds, max_retries, key,
-        id, dependency_count, has_dependents, n
+        payload, score, lane_id, name, kind, priority, run_after, timeout_seconds, max_retries,
+        retry, deadline_seconds, key, id, dependency_count, has_dependents, n
     )
     JOIN lanes ON lanes.id = coalesce(lane_id, %(all_lane_id)s::bigint)
     ORDER BY n

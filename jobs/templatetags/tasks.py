@@ -6,5 +6,5 @@ from jobs import describe
 
 register = template.Library()
 register.filter("heading", describe.title)
-for name in ("far", "ran", "took"):
+for name in ("far", "ran", "rules", "took"):
     register.filter(name, getattr(describe, name))

@@ -8,6 +8,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from dtsproject import admin_base
 from dtsproject.bounded import Count
@@ -226,10 +227,40 @@ def test_a_tasks_page_tells_its_story(admin_client):
     page = text(admin_client.get(f"{TASKS}{claimed.task_id}/change/"))
     for said in (
         "make report", "attempt 1 started on alpha", "failed, exit code 3", "missing input",
-        "compiling", "stderr oh", "5.0 MiB", "It is tried again at",
+        "compiling", "stderr oh", "5.0 MiB", "it is tried again at",
     ):  # fmt: skip
         assert said in page
     assert "Cancel" in page
+
+
+def test_a_tasks_page_tells_its_retry_rules_and_its_deadline(admin_client):
+    rules = {
+        "backoff": "linear",
+        "base_seconds": 5,
+        "ceiling_seconds": 60,
+        "retry_on": [75, "timeout"],
+        "elsewhere": True,
+    }
+    ruled, plain, late = submit(
+        shell("x", max_retries=3, retry=rules, deadline_seconds=7200),
+        shell("x", max_retries=3, retry={"fail_on": [2]}),
+        shell("x", deadline_seconds=60),
+    )
+    Task.objects.filter(pk=late.pk).update(deadline_at=timezone.now())
+    queue.fail_overdue(batch=1)
+
+    page = text(admin_client.get(f"{TASKS}{ruled.pk}/change/"))
+    assert (
+        "0 of 3, linear backoff from 5.0 s up to 1 min, only after 75, timeout, "
+        "on another worker first"
+    ) in page
+    assert re.search(r"Deadline 20[^,]*, 2 h in all", page)
+    page = text(admin_client.get(f"{TASKS}{plain.pk}/change/"))
+    assert "0 of 3, never after 2" in page
+    assert "Deadline" not in page
+    page = text(admin_client.get(f"{TASKS}{late.pk}/change/"))
+    assert "Result deadline passed" in page
+    assert re.search(r"Timeline .*submitted .* deadline passed 20", page)
 
 
 def test_only_the_end_of_long_output_is_shown(admin_client):

@@ -59,6 +59,15 @@ def test_every_field_of_a_task_is_kept(client):
         "run_after": "2099-01-01T01:00:00+01:00",
         "timeout_seconds": 0.5,
         "max_retries": 100,
+        "retry": {
+            "backoff": "fixed",
+            "base_seconds": 0,
+            "ceiling_seconds": 0.5,
+            "retry_on": [255, "timeout"],
+            "fail_on": [1, "signal"],
+            "elsewhere": False,
+        },
+        "deadline_seconds": 90,
     }
     python = {
         "kind": "python",
@@ -79,7 +88,9 @@ def test_every_field_of_a_task_is_kept(client):
     second, first = client.get(f"/api/v1/tasks?job={made['id']}").json()["results"]
     kept = {**shell, "run_after": "2099-01-01T00:00:00Z", "requires": ["arch=arm64", "gpu"]}
     assert {name: first[name] for name in shell} == kept
+    assert first["deadline_at"] == "2099-01-01T00:01:30Z"
     assert second["payload"] == python["payload"]
+    assert (second["retry"], second["deadline_at"]) == (None, None)
     assert Task.objects.get(pk=first["id"]).run_after == datetime(2099, 1, 1, tzinfo=UTC)
 
 
@@ -206,6 +217,8 @@ def test_a_clone_is_a_new_job_of_the_same_tasks(client):
         "requires": ["gpu"],
         "timeout_seconds": 3.5,
         "max_retries": 2,
+        "retry": {"fail_on": [2]},
+        "deadline_seconds": 90,
     }
     body = {"name": "nightly", "queue": "q", "labels": {"a": "b"}, "tasks": [task, *JOB["tasks"]]}
     made = client.send("/api/v1/jobs", body).json()

@@ -8,6 +8,7 @@ from django.db import connection, transaction
 
 from jobs import queue, statements
 from jobs.specs import Ending
+from tests.helpers import claim, register, submit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,6 +51,26 @@ def test_an_end_finds_its_lease_by_key_whatever_was_planned(monkeypatch, filled)
     monkeypatch.setattr(statements, "PLAN_SECONDS", math.inf)
 
     assert 0 < read_to_end_one("leases") < 10
+
+
+def test_a_claim_reads_the_tasks_it_takes_whatever_was_planned(monkeypatch):
+    """Not all live ones for those whose deadline has passed, or that failed on this worker."""
+    monkeypatch.setattr(statements, "PLAN_SECONDS", math.inf)
+    worker = register()
+    with connection.cursor() as cursor:
+        cursor.execute(TASKS, [ROWS])
+        cursor.execute("UPDATE tasks SET id = -id, status = 'done', completed_at = now()")
+        cursor.execute("VACUUM ANALYZE tasks, ready, workers")
+        claim(worker)  # is planned while no task is live
+        cursor.execute(TASKS, [ROWS])
+        cursor.execute("SELECT setval('tasks_id_seq', %s)", [ROWS])
+    (task,) = submit("true")
+    queue.promote({task.lane_id: 1}, batch=1)
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert [found.task_id for found in claim(worker)] == [task.pk]
+        cursor.execute(READ, ["tasks"])
+        assert 0 < cursor.fetchone()[0] < 10
 
 
 def test_what_was_planned_on_an_empty_table_is_planned_anew(filled):

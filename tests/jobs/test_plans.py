@@ -177,7 +177,7 @@ def test_putting_back_reads_its_tasks_by_index():
 
 def test_a_claim_reads_its_batch_by_index(worker):
     given = {"worker_id": worker.pk, "boot_id": worker.boot_id, "limit": 10, "grace_seconds": 1}
-    found = plan("claim", {**given, **NO_MARKS})
+    found = plan("claim", {**given, **NO_MARKS, "elsewhere_seconds": 5, "lease_seconds": 30})
 
     assert_by_index(found, 10, "ready", "tasks")
 
@@ -192,8 +192,7 @@ def plan_of_ends(leases: Iterable[Lease]) -> list[dict]:
     rules = {
         "max_losses": 3,
         "max_lost_attempts": 30,
-        "backoff_base_seconds": 1.0,
-        "backoff_ceiling_seconds": 60.0,
+        "retry": '{"base_seconds": 1, "ceiling_seconds": 60, "fail_on": []}',
     }
     return plan("end", {**sent, "worker_id": None, "proven": True, **rules})
 

@@ -18,7 +18,12 @@ from tests.helpers import claim, ended, promote, register, running, shell, submi
 from tests.webs import step
 
 pytestmark = pytest.mark.django_db
-WARNINGS = {"deadlines_enforced", "silent_workers_recovered", "schedules_fired"}
+WARNINGS = {
+    "deadlines_enforced",
+    "overdue_failed",
+    "silent_workers_recovered",
+    "schedules_fired",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +67,9 @@ def work() -> dict[str, int]:
     up, over = submit(step("up"), step("over", "up"))
     fallen, _ = submit(step("fallen"), step("under", "fallen"))
     queue.cancel([fallen.pk])
+    (late,) = submit(shell("late", deadline_seconds=60))
+    Task.objects.filter(pk=late.pk).update(deadline_at=timezone.now())
+    queue.fail_overdue(batch=10)
     return {name: task.task_id for name, task in tasks.items()} | {
         "later": later.pk,
         "gone": gone.pk,
@@ -69,6 +77,7 @@ def work() -> dict[str, int]:
         "held": held.pk,
         "up": up.pk,
         "over": over.pk,
+        "late": late.pk,
     }
 
 
@@ -93,6 +102,7 @@ def test_all_invariants_hold_after_work_of_every_kind():
         "held": "pending",
         "up": "pending",
         "over": "pending",
+        "late": "failed",
     }
 
 
@@ -135,6 +145,10 @@ BREAKS = {
     "waiting_task_unassigned": ["UPDATE tasks SET assigned_worker_id = 1 WHERE id = {later}"],
     "completed_iff_ended": [NO_CHECKS, "UPDATE tasks SET completed_at = now() WHERE id = {later}"],
     "retries_bounded": ["UPDATE tasks SET retry_count = 2 WHERE id = {retrying}"],
+    "retry_rules_kept": [
+        """UPDATE tasks SET retry = '{{"retry_on": [75]}}' WHERE id = {retrying}"""
+    ],
+    "deadline_kept": ["UPDATE tasks SET deadline_at = started_at WHERE id = {done}"],
     "attempts_in_sequence": ["UPDATE attempts SET number = 7 WHERE task_id = {done}"],
     "attempts_complete": ["DELETE FROM attempts WHERE task_id = {retrying}"],
     "status_has_its_attempt": ["UPDATE attempts SET outcome = 'failed' WHERE task_id = {done}"],
@@ -159,6 +173,7 @@ BREAKS = {
     "deadlines_enforced": [
         "UPDATE leases SET deadline_at = now() - interval '1 day' WHERE task_id = {running}"
     ],
+    "overdue_failed": ["UPDATE tasks SET deadline_at = now() - interval '1 day' WHERE id = {up}"],
     "silent_workers_recovered": [
         "UPDATE workers SET last_heartbeat = now() - interval '1 day'",
         "UPDATE leases SET claimed_at = now() - interval '1 day'",

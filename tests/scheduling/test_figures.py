@@ -176,8 +176,9 @@ def test_why_not_due():
 
 def test_why_backing_off():
     (claimed,) = running(shell("false", max_retries=1))
-    queue.report([ended(claimed, Outcome.FAILED)])
-    assert reason(Task.objects.get()).startswith("It is tried again at 20")
+    queue.report([ended(claimed, Outcome.FAILED, exit_code=75)])
+    said = "Attempt 1 failed with exit code 75; it is tried again at 20"
+    assert reason(Task.objects.get()).startswith(said)
 
 
 def test_why_no_worker():

@@ -39,7 +39,7 @@ MAX_LOSSES = 3
 STATE = """
 SELECT tasks.id, coalesce(final_status, place), job_id, paused_at IS NOT NULL,
     dependency_count > 0, generation, fencing_token, retry_count, max_retries, loss_count,
-    cancel_requested_at IS NOT NULL, assigned_worker_id, array(
+    cancel_requested_at IS NOT NULL, deadline_at <= now(), assigned_worker_id, array(
         SELECT concat_ws(' ', fencing_token, outcome, worker_id) FROM attempts
         WHERE task_id = tasks.id)
 FROM tasks JOIN jobs ON jobs.id = job_id LEFT JOIN (
@@ -65,6 +65,7 @@ class State(NamedTuple):
     max_retries: int
     losses: int
     cancel: bool
+    late: bool | None  # whether its deadline has passed, if it has one
     worker: int | None
     recorded: frozenset[str]
 
@@ -83,7 +84,8 @@ class State(NamedTuple):
         elif outcome == "lost":
             place = "failed" if self.losses + lost >= MAX_LOSSES else self.back("ready")
         else:
-            place = "deferred" if self.retries < self.max_retries else "failed"
+            again = self.retries < self.max_retries and not self.late
+            place = "deferred" if again else "failed"
         return self._replace(
             place=place,
             retries=self.retries + (place == "deferred"),
@@ -146,6 +148,7 @@ def retrying(ids: list[int]) -> Verb:
             retries=0,
             losses=0,
             cancel=False,
+            late=None if s.late is None else False,
             worker=None,
         )
         return {fresh}
@@ -191,7 +194,8 @@ def claiming(worker: Any, limit: int) -> Verb:
         if task not in told:
             return {s}
         claimed = s._replace(place="leased", token=s.token + 1, worker=worker.pk)
-        return {claimed} if s.place == "ready" and told[task] == claimed.token else set()
+        may_start = s.place == "ready" and not s.late
+        return {claimed} if may_start and told[task] == claimed.token else set()
 
     return Verb(
         f"claim {limit} by {worker}",
@@ -240,6 +244,16 @@ def taking_back(
     return Verb(name, run, may)
 
 
+def failing_overdue() -> Verb:
+    def may(task: int, s: State, answer: list[int]) -> set[State]:
+        if task not in answer:
+            return {s}
+        waits = s.place not in ("leased", *ENDED)
+        return {s._replace(place="failed")} if waits and s.late else set()
+
+    return Verb("fail overdue", lambda: queue.fail_overdue(batch=9), may)
+
+
 def releasing() -> Verb:
     """What awaits others may start, or is cancelled; which of these, the invariants say."""
 
@@ -267,7 +281,7 @@ CALLS = st.one_of(
     st.tuples(st.just("report"), st.integers(0, 40), st.sampled_from(list(Outcome.values))),
     st.tuples(st.just("report"), st.integers(0, 5), st.sampled_from(list(Outcome.values))),
     st.tuples(st.sampled_from(["cancel", "retry", "prioritise"]), PICKS),
-    st.tuples(st.sampled_from(["due", "settle", "recover", "expire"])),
+    st.tuples(st.sampled_from(["due", "settle", "recover", "expire", "fail_overdue"])),
     st.tuples(st.sampled_from(["pause", "resume"]), st.integers(0, 3)),
     st.tuples(st.just("recover_boot"), WORKERS),
     st.tuples(st.just("heartbeat"), WORKERS, st.booleans()),
@@ -345,10 +359,15 @@ class Verbs(RuleBasedStateMachine):
         with connection.cursor() as cursor:
             cursor.execute("UPDATE deferred SET due_at = now()")
             cursor.execute(
+                "UPDATE tasks SET deadline_at = now() WHERE final_status IS NULL AND"
+                " (started_at IS NULL OR started_at < now()) AND deadline_at > now()"
+            )
+            cursor.execute(
                 "UPDATE leases SET deadline_at = now() - interval '1 s'"
                 " RETURNING task_id, fencing_token"
             )
             self.overdue |= set(cursor.fetchall())
+        self.states = self.read()
 
     @invariant()
     def all_invariants_hold(self) -> None:
@@ -367,6 +386,7 @@ class Verbs(RuleBasedStateMachine):
                 place="awaits" if state.depends else "waiting",
                 token=0,
                 cancel=False,
+                late=None if state.late is None else False,
                 worker=None,
                 recorded=frozenset(),
             )
@@ -400,7 +420,8 @@ class Verbs(RuleBasedStateMachine):
         ids = sorted(self.states)
         match (name, *given):
             case "submit", n, retries:
-                spec = JobSpec(name="x", tasks=[shell("x", max_retries=retries)] * n)
+                some = [shell("x", max_retries=retries, deadline_seconds=9e4)] * (n - 1)
+                spec = JobSpec(name="x", tasks=[*some, shell("x", max_retries=retries)])
                 return aside(name, lambda: queue.submit(spec))
             case "submit_web", picks, on_failure:
                 # A task after some of those there are, unless they ended badly; and one after it.
@@ -441,6 +462,8 @@ class Verbs(RuleBasedStateMachine):
                 run = lambda: registry.recover_silent()[1]  # noqa: E731
                 silent = lambda task, s: (task, s.token) in self.lapsed  # noqa: E731
                 return taking_back(name, run, "lost", silent, proven=False)
+            case ("fail_overdue",):
+                return failing_overdue()
             case ("expire",):
                 late = lambda task, s: (task, s.token) in self.overdue  # noqa: E731
                 return taking_back(name, queue.expire, "timed_out", late, proven=False)

@@ -136,6 +136,40 @@ def test_a_claim_brings_what_a_task_needs_to_run_in_policy_order(workers):
     assert Lease.objects.filter(worker_id=transport.worker_id).count() == 3
 
 
+def test_an_attempt_is_given_what_is_left_to_its_tasks_deadline(workers):
+    transport = workers.registered(slots=3)
+    limited, tight, late = submit(
+        shell("a", timeout_seconds=7, deadline_seconds=1000),
+        shell("b", timeout_seconds=70, deadline_seconds=60),
+        shell("c", deadline_seconds=60),
+    )
+    promote()
+    Task.objects.filter(pk=late.pk).update(deadline_at=datetime.now(UTC))
+
+    _, tasks = transport.exchange([], 3)
+
+    assert [task.task_id for task in tasks] == [limited.pk, tight.pk]
+    assert tasks[0].timeout_seconds == 7
+    assert 30 < tasks[1].timeout_seconds <= 60
+
+
+def test_what_failed_here_by_its_rules_goes_elsewhere_first(workers):
+    here, there = workers.registered("w1"), workers.registered("w2")
+    rules = {"backoff": "fixed", "base_seconds": 0, "retry_on": [75], "elsewhere": True}
+    submit(*[shell("x", max_retries=1, retry=rules)] * 2)
+    promote()
+    _, (one, two) = here.exchange([], 2)
+    failures = [ended(one, Outcome.FAILED, exit_code=75), ended(two, Outcome.FAILED, exit_code=1)]
+
+    states, _ = here.exchange(failures, 0)
+
+    assert states == {one.task_id: "pending", two.task_id: "failed"}
+    queue.bring_due(batch=1)
+    promote()
+    assert here.exchange([], 2)[1] == []
+    assert [task.task_id for task in there.exchange([], 2)[1]] == [one.task_id]
+
+
 def test_one_exchange_reports_and_claims(workers):
     transport = workers.registered()
     submit("a", "b", "c")

@@ -79,6 +79,25 @@ def work(scale: int, now: datetime) -> list[JobSpec]:
         ),
         job("network-checks", "ops", *hosts),
         job(
+            "mirror",
+            "ops",
+            shell(
+                "pull",
+                '[ "$DTS_ATTEMPT" -ge 3 ] && echo 3 files && exit\n'
+                "echo the mirror is busy >&2; exit 75",
+                max_retries=9,
+                retry={
+                    "backoff": "linear",
+                    "base_seconds": 5,
+                    "ceiling_seconds": 60,
+                    "retry_on": [75, "timeout"],
+                    "elsewhere": True,
+                },
+                timeout_seconds=20,
+                deadline_seconds=900,
+            ),
+        ),
+        job(
             "reminders",
             "mail",
             shell("in-two-minutes", "echo sent", run_after=now + timedelta(minutes=2)),

@@ -108,3 +108,25 @@ def test_many_at_once():
     assert staff.send("/api/v1/operations", {**asked, "dry_run": False}).status_code == 202
     operations.advance()
     assert Task.objects.get().status == "pending"
+
+
+def test_retries_and_deadlines():
+    (job,) = examples("Retries and deadlines")
+    worker = register()
+    submit(*job_spec(job).tasks)
+    promote()
+    for longest in (0.5, 1):
+        (task,) = claim(worker)
+        assert task.timeout_seconds == 60
+        failed = ended(task, Outcome.FAILED, exit_code=75)
+        assert queue.report([failed]) == {task.task_id: "pending"}
+        row = Task.objects.get()
+        wait = (Deferred.objects.get().due_at - row.updated_at).total_seconds()
+        assert longest / 2 <= wait <= longest
+        assert (row.deadline_at - row.created_at).total_seconds() == 3600
+        Deferred.objects.update(due_at=row.updated_at)
+        queue.bring_due(batch=1)
+        promote()
+
+    (task,) = claim(worker)
+    assert queue.report([ended(task, Outcome.FAILED, exit_code=1)]) == {task.task_id: "failed"}

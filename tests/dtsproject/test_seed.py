@@ -38,6 +38,7 @@ def test_plays_the_past_to_its_end_and_leaves_the_rest_to_real_workers(capsys):
     others = Task.objects.exclude(pk__in=past)
     assert not others.exclude(attempt=0).exists()
     assert {"gpu"} in map(set, others.values_list("requires", flat=True))
+    assert others.exclude(retry=None).exclude(deadline_at=None).count() == 1
     said = capsys.readouterr().out.count("\n")
     assert said == Job.objects.count() - 1 + Schedule.objects.count()
 

@@ -22,11 +22,17 @@ from dtsproject.errors import Refusal
 from jobs import statements, uniqueness
 from jobs.cancelling import cancel, cancel_job
 from jobs.dependencies import hold_up_release, release
+from jobs.limits import (
+    limit_key,
+    limit_queue,
+    sweep_permits,
+    unlimit_key,
+)
 from jobs.marks import Marks
 from jobs.models import Attempt, Job, Lease
 from jobs.pausing import pause, pause_job, resume, resume_job
 from jobs.priority import prioritise
-from jobs.promotion import HEAD, promote, recall
+from jobs.promotion import HEAD, Lines, promote, recall
 from jobs.specs import Claimed, Ending
 from jobs.states import Outcome, Status
 from jobs.submission import TooManyLanes, submit, submit_all
@@ -40,6 +46,7 @@ ELSEWHERE_SECONDS = 5.0
 __all__ = [
     "HEAD",
     "Duplicate",
+    "Lines",
     "TooManyLanes",
     "WrongState",
     "bring_due",
@@ -48,6 +55,8 @@ __all__ = [
     "claim",
     "expire",
     "fail_overdue",
+    "limit_key",
+    "limit_queue",
     "pause",
     "pause_job",
     "prioritise",
@@ -65,6 +74,8 @@ __all__ = [
     "settle",
     "submit",
     "submit_all",
+    "sweep_permits",
+    "unlimit_key",
 ]
 
 

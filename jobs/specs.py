@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 class TaskSpec(NamedTuple):
     """A task as its client describes it: `payload` is {"cmd": ...} or {"function": ...}.
 
-    `key` is what other tasks of the job call it by in `depends_on`. `retry` has the fields of
-    jobs.api.retries.RetryRules; None: as the installation's settings say.
+    `key` is what other tasks of the job call it by in `depends_on`, `concurrency_key` by what a
+    limit counts it. `retry` has the fields of jobs.api.retries.RetryRules; None: as the
+    installation's settings say.
     """
 
     payload: dict[str, Any]
@@ -51,6 +52,7 @@ class TaskSpec(NamedTuple):
     deadline_seconds: float | None = None
     key: str = ""
     depends_on: Sequence[Parent | str | int] = ()
+    concurrency_key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -234,6 +234,7 @@ def _submit_parameters(
         ),
         **alike("deadline_seconds", sent["deadline_seconds"]),
         **alike("key", sent["key"]),
+        **alike("concurrency_key", sent["concurrency_key"]),
     }
 
 

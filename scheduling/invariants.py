@@ -119,13 +119,41 @@ INVARIANTS = (
     ),
     Invariant(
         "pause_in_force",
-        "of a paused job no task is waiting or ready, and of no other job is one held as paused",
+        "of a paused job no task is waiting, ready or in a limit's line, and of no other job is one"
+        " held as paused",
         "pause the job again, or resume it: each puts its tasks where they belong",
         """SELECT task_id FROM waiting JOIN jobs ON jobs.id = job_id WHERE paused_at IS NOT NULL
             UNION ALL SELECT task_id FROM ready JOIN jobs ON jobs.id = job_id
                 WHERE paused_at IS NOT NULL
             UNION ALL SELECT task_id FROM blocked LEFT JOIN jobs ON jobs.id = job_id
-                WHERE reason = 'paused' AND (paused_at IS NULL OR key <> job_id::text)""",
+                WHERE reason = 'paused' AND (paused_at IS NULL OR key <> job_id::text)
+                    OR reason = 'limit' AND paused_at IS NOT NULL""",
+    ),
+    Invariant(
+        "limits_counted",
+        "each queued or running task whose concurrency key has a limit has a permit that says so",
+        "give the key its limit again: that counts anew",
+        """SELECT tasks.id FROM narrow JOIN tasks ON tasks.id = task_id
+            LEFT JOIN permits ON permits.task_id = tasks.id AND permits.key = concurrency_key
+            WHERE narrow.status <> 'pending' AND concurrency_key <> '' AND permits.key IS NULL
+                AND EXISTS (SELECT FROM limit_of(concurrency_key))""",
+    ),
+    Invariant(
+        "limits_kept",
+        "of what was promoted since a key has its limit, no more is queued or runs than that allows",
+        KEEP,
+        """SELECT max(tasks.id) FROM narrow JOIN tasks ON tasks.id = task_id
+            JOIN permits USING (task_id) CROSS JOIN LATERAL limit_of(concurrency_key) limit_
+            WHERE narrow.status <> 'pending' AND promoted_at > changed_at
+            GROUP BY concurrency_key, max_running HAVING count(*) > max_running""",
+    ),
+    Invariant(
+        "limits_line_up_their_own",
+        "a task blocked by a limit is blocked by that of its own concurrency key, which has one",
+        "give the key a limit and take that away: its tasks go where they belong",
+        """SELECT blocked.task_id FROM blocked JOIN tasks ON tasks.id = task_id
+            WHERE reason = 'limit' AND (blocked.key <> concurrency_key
+                OR NOT EXISTS (SELECT FROM limit_of(concurrency_key)))""",
     ),
     Invariant(
         "dependencies_counted",
@@ -358,6 +386,16 @@ INVARIANTS = (
         """SELECT task_id FROM leases JOIN workers ON workers.id = worker_id
             WHERE greatest(claimed_at, last_heartbeat)
                 < now() - make_interval(secs => %(silent_seconds)s)""",
+        warning=True,
+    ),
+    Invariant(
+        "queue_limits_kept",
+        "no queue has more queued or running tasks than its max_running, unless that was lowered",
+        "if nobody lowered it just now, keep the rows and report a bug",
+        """SELECT queues.id FROM queues JOIN tasks ON tasks.queue = queues.name
+            AND final_status IS NULL AND status <> 'pending'
+            WHERE max_running IS NOT NULL GROUP BY queues.id HAVING count(*) > max_running""",
+        of="queue",
         warning=True,
     ),
     Invariant(

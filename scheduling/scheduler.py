@@ -7,6 +7,7 @@ more. What is more urgent than the window's end recalls that end, and is promote
 the end is still within the window follows it, and stays queued.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,16 +20,18 @@ from dtsproject.conf import conf
 from dtsproject.loop import Loop
 from jobs import queue, statements
 from jobs.marks import Marks
+from jobs.promotion import PROMOTION_LOCK
 from scheduling.firer import Firer
 
-# "dts" and "promote" as two numbers for pg_try_advisory_xact_lock(int, int).
-PROMOTION_LOCK = (0x647473, 1)
 LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s), EXISTS (SELECT FROM ended_parents)"
 LOOK_AHEAD_SECONDS = 0.1
 WIDEST_WINDOW = 5_000
 # Between ticks while a window is wider than its slots need.
 HURRIED_SECONDS = LOOK_AHEAD_SECONDS / 5
 SETTLED_AT_ONCE = 500
+SWEEP_SECONDS = 1.0
+# Nobody says when a key has room again: so while lines move, ticks hurry.
+LINES_HURRIED_SECONDS = 1.0
 
 
 @dataclass
@@ -59,6 +62,8 @@ class Scheduler(Loop):
         self.full_tick = conf().promote_batch
         self.windows: dict[int, Window] = {}
         self.waiting_marks, self.ready_marks = Marks(), Marks()
+        self.lines = queue.Lines()
+        self._lines_moved_at = self._swept_at = -math.inf
         self.firer = Firer()
         self._chores_at = 0.0
         self._settled_up_to: int | None = None
@@ -79,7 +84,7 @@ class Scheduler(Loop):
         if fired:
             self.waiting_marks.forget()
         moved = fired + self.promote()
-        if self.more_to_tell:
+        if self.more_to_tell or self.lines.unfinished:  # of what limits held up so far
             moved = max(moved, self.full_tick)
         now = time.monotonic()
         if now < self._chores_at:
@@ -110,8 +115,14 @@ class Scheduler(Loop):
             lanes = look(waiting, ready)
             self.ready_marks.end({lane.id: (lane.first_seq,) for lane in lanes})
             rooms, batch = self._rooms(lanes), conf().promote_batch
-            found = queue.promote(rooms, batch=batch, marks=waiting, overtaken=overtaken(lanes))
-            self.waiting_marks.end({lane: last for lane, (_, last) in found.items()})
+            found = queue.promote(
+                rooms,
+                batch=batch,
+                marks=waiting,
+                overtaken=overtaken(lanes),
+                lines=self._lines_if_limited(lanes),
+            )
+            self.waiting_marks.end({lane: last for lane, (_, last) in found.items() if last})
             if found:
                 wakeups.notify(wakeups.READY)
         return sum(promoted for promoted, _ in found.values())
@@ -123,15 +134,28 @@ class Scheduler(Loop):
         if released.lowest_score is not None:
             self.waiting_marks.forget(beyond=(released.lowest_score, 0, 0))
 
+    def _lines_if_limited(self, lanes: list["LaneView"]) -> queue.Lines | None:
+        self.lines.moved = self.lines.unfinished = False
+        if not any(lane.limited for lane in lanes):
+            return None
+        now = time.monotonic()
+        if now - self._swept_at >= SWEEP_SECONDS:
+            self._swept_at = now
+            queue.sweep_permits()
+        return self.lines
+
     def _rooms(self, lanes: list["LaneView"]) -> dict[int, int]:
         """How many more tasks the window takes of each lane where some wait; below 0, fewer."""
-        now, rooms, hurry = time.monotonic(), {}, False
+        now, rooms = time.monotonic(), {}
+        if self.lines.moved:
+            self._lines_moved_at = now
+        hurry = now - self._lines_moved_at < LINES_HURRIED_SECONDS
         for lane in lanes:
             window = self.windows.setdefault(lane.id, Window(2 * lane.slots))
             size = window.resize(lane.slots, lane.ready, now)
             window.at, window.left_ready = now, max(lane.ready, size)
             hurry |= size > 2 * lane.slots or (lane.ready == 0 and lane.head_score is not None)
-            if lane.head_score is not None:
+            if lane.head_score is not None or lane.limited:
                 rooms[lane.id] = size - lane.ready
         self.interval_seconds = HURRIED_SECONDS if hurry else conf().scheduler_interval_seconds
         return rooms
@@ -146,6 +170,7 @@ class LaneView(NamedTuple):
     first_seq: int
     tail_score: int | None
     head_score: int | None
+    limited: bool
 
 
 def overtaken(lanes: list[LaneView]) -> dict[int, tuple[int, int]]:

@@ -4,6 +4,7 @@ from jobs.models.access import AuditEvent, Token
 from jobs.models.dependency import Dependency, EndedParent
 from jobs.models.history import Attempt, LogChunk
 from jobs.models.job import IdempotencyKey, Job, Queue, UniqueKey
+from jobs.models.limit import Bucket, Limit, Permit
 from jobs.models.narrow import Blocked, Deferred, Lane, Lease, Ready, Waiting
 from jobs.models.operation import Operation
 from jobs.models.task import Task
@@ -12,6 +13,7 @@ __all__ = [
     "Attempt",
     "AuditEvent",
     "Blocked",
+    "Bucket",
     "Deferred",
     "Dependency",
     "EndedParent",
@@ -19,8 +21,10 @@ __all__ = [
     "Job",
     "Lane",
     "Lease",
+    "Limit",
     "LogChunk",
     "Operation",
+    "Permit",
     "Queue",
     "Ready",
     "Task",

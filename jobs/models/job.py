@@ -38,9 +38,15 @@ class Queue(models.Model):
 
     name = models.CharField(max_length=40, unique=True)
     paused_at = models.DateTimeField(null=True)
+    max_running = models.IntegerField(
+        null=True, blank=True, help_text="How many of its tasks may be queued or running at once"
+    )
 
     class Meta:
         db_table = "queues"
+        constraints = [
+            models.CheckConstraint(name="queues_max_running", condition=models.Q(max_running__gt=0))
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -82,11 +82,13 @@ class Deferred(models.Model):
 
 class Blocked(models.Model):
     """Waits for something other than its time, its turn or a worker: `reason` says for what, and
-    `key` of which (for `paused` the job's id). `unmet` counts the `dependencies` in its way."""
+    `key` of which (for `paused` the job's id, for `limit` the concurrency key). `unmet` counts the
+    `dependencies` in its way."""
 
     class Reason(models.TextChoices):
         PAUSED = "paused", "its job is paused"
         DEPENDENCIES = "dependencies", "tasks it depends on have not ended"
+        LIMIT = "limit", "its concurrency key has a limit"
 
     task = task_key()
     lane = lane_reference()
@@ -98,7 +100,14 @@ class Blocked(models.Model):
 
     class Meta:
         db_table = "blocked"
-        indexes = [models.Index(name="blocked_by", fields=["reason", "key", "task"])]
+        indexes = [
+            models.Index(name="blocked_by", fields=["reason", "key", "task"]),
+            models.Index(
+                name="blocked_in_line",
+                fields=["key", "lane", "score", "job_id", "task"],
+                condition=models.Q(reason="limit"),
+            ),
+        ]
 
 
 class Lease(models.Model):

@@ -42,6 +42,9 @@ class Task(models.Model):
         db_default=0, help_text="Of how many tasks it awaits the end"
     )
     has_dependents = models.BooleanField(db_default=False)
+    concurrency_key = models.CharField(
+        max_length=100, blank=True, db_default="", help_text="What its limit counts it by"
+    )
 
     lane = models.ForeignKey("jobs.Lane", models.PROTECT, db_constraint=False, db_index=False)
     score = models.BigIntegerField()

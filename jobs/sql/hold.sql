@@ -1,4 +1,5 @@
--- waiting, queued -> blocked: of a job that is being paused, what could be promoted or claimed.
+-- waiting, queued -> blocked: of a job that is being paused, what could be promoted or claimed; and
+-- what a limit holds, which now waits for another reason.
 -- What another statement moves meanwhile is missed. So this answers how many such tasks it saw as it
 -- began, and the caller repeats it until there were none.
 WITH live AS MATERIALIZED (
@@ -8,6 +9,10 @@ WITH live AS MATERIALIZED (
     ORDER BY task_id FOR UPDATE
 ), ready_ AS MATERIALIZED (
     SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT id FROM live))
+    ORDER BY task_id FOR UPDATE
+), lined AS MATERIALIZED (
+    SELECT task_id FROM blocked WHERE task_id = ANY (ARRAY(SELECT id FROM live))
+        AND reason = 'limit'
     ORDER BY task_id FOR UPDATE
 ), gone AS (
     DELETE FROM waiting WHERE task_id = ANY (ARRAY(SELECT task_id FROM waiting_))
@@ -19,6 +24,9 @@ WITH live AS MATERIALIZED (
     INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id)
     SELECT task_id, lane_id, 'paused', job_id::text, score, job_id FROM (
         SELECT * FROM gone UNION ALL SELECT * FROM gone_ready) found
+), set_aside AS (
+    UPDATE blocked SET reason = 'paused', key = job_id::text
+    WHERE task_id = ANY (ARRAY(SELECT task_id FROM lined))
 ), back AS (
     UPDATE tasks SET status = 'pending', updated_at = statement_timestamp()
     WHERE id = ANY (ARRAY(SELECT task_id FROM gone_ready))
@@ -26,3 +34,4 @@ WITH live AS MATERIALIZED (
 SELECT
     (SELECT count(*) FROM waiting WHERE task_id = ANY (ARRAY(SELECT id FROM live)))
     + (SELECT count(*) FROM ready WHERE task_id = ANY (ARRAY(SELECT id FROM live)))
+    + (SELECT count(*) FROM lined)

@@ -7,7 +7,8 @@ WITH submitted AS (
         id, job_id, queue, created_at, updated_at, name, kind, payload, priority, requires,
         run_after, timeout_seconds, max_retries, retry, deadline_seconds, deadline_at, lane_id,
         score, status, generation, attempt, fencing_token, retry_count, loss_count, result_text,
-        key, dependency_count, has_dependents
+        key, dependency_count, has_dependents,
+        concurrency_key
     )
     SELECT
         coalesce(task.id, nextval('tasks_id_seq')),
@@ -23,16 +24,18 @@ WITH submitted AS (
         lanes.id, score,
         'pending', 1, 0, 0, 0, 0, '', coalesce(key, %(all_key)s),
         coalesce(dependency_count, %(all_dependency_count)s::int),
-        coalesce(has_dependents, %(all_has_dependents)s::bool)
+        coalesce(has_dependents, %(all_has_dependents)s::bool),
+        coalesce(concurrency_key, %(all_concurrency_key)s)
     FROM unnest(
         %(payload)b::text[], %(score)b::bigint[], %(lane_id)b::bigint[], %(name)b::text[],
         %(kind)b::text[], %(priority)b::smallint[], %(run_after)b::timestamptz[],
         %(timeout_seconds)b::float8[], %(max_retries)b::smallint[], %(retry)b::text[],
         %(deadline_seconds)b::float8[], %(key)b::text[],
-        %(id)b::bigint[], %(dependency_count)b::int[], %(has_dependents)b::bool[]
+        %(id)b::bigint[], %(dependency_count)b::int[], %(has_dependents)b::bool[],
+        %(concurrency_key)b::text[]
     ) WITH ORDINALITY AS task (
         payload, score, lane_id, name, kind, priority, run_after, timeout_seconds, max_retries,
-        retry, deadline_seconds, key, id, dependency_count, has_dependents, n
+        retry, deadline_seconds, key, id, dependency_count, has_dependents, concurrency_key, n
     )
     JOIN lanes ON lanes.id = coalesce(lane_id, %(all_lane_id)s::bigint)
     ORDER BY n

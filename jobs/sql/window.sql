@@ -1,6 +1,7 @@
 -- For each lane that a live worker serves, of queues that are not paused: how many slots serve it,
 -- how many tasks stand ready in it and from which dispatch sequence on, the score of the last of
--- them, and that of the head of what waits. Reads both indexes from the marks on.
+-- them, and that of the head of what waits; and whether there are limits at all. Reads both indexes
+-- from the marks on.
 SELECT
     lane.id,
     lane.slots,
@@ -15,7 +16,9 @@ SELECT
         WHERE waiting.lane_id = lane.id
             AND (score, job_id, task_id) > (lane.score, lane.job_id, lane.task_id)
         ORDER BY score, job_id, task_id LIMIT 1
-    )
+    ),
+    (SELECT EXISTS (SELECT FROM limits)
+        OR EXISTS (SELECT FROM queues WHERE max_running IS NOT NULL))
 FROM (
     SELECT
         lanes.id,

@@ -7,8 +7,9 @@ from django.db import connection, connections
 
 from jobs import queue
 from jobs.models import Job, Lane, Ready, Task
+from jobs.promotion import PROMOTION_LOCK
 from scheduling.policies import Ageing
-from scheduling.scheduler import PROMOTION_LOCK, WIDEST_WINDOW, Scheduler, Window
+from scheduling.scheduler import WIDEST_WINDOW, Scheduler, Window
 from tests.helpers import claim, ended, promote, register, running, shell, submit
 from workers.models import Worker
 

@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 )
 
 from jobs import queue
-from jobs.models import Lane
+from jobs.models import Lane, Limit
+from jobs.promotion import hold_up_promotion
 from jobs.specs import Ending, JobSpec, Parent
 from jobs.states import Outcome
 from scheduling.invariants import INVARIANTS, look
@@ -38,17 +39,20 @@ ASKED = os.environ.get("DTS_TEST_EXAMPLES")
 MAX_LOSSES = 3
 STATE = """
 SELECT tasks.id, coalesce(final_status, place), job_id, paused_at IS NOT NULL,
-    dependency_count > 0, generation, fencing_token, retry_count, max_retries, loss_count,
-    cancel_requested_at IS NOT NULL, deadline_at <= now(), assigned_worker_id, array(
+    dependency_count > 0, concurrency_key <> '', generation, fencing_token, retry_count,
+    max_retries, loss_count, cancel_requested_at IS NOT NULL, deadline_at <= now(),
+    assigned_worker_id, array(
         SELECT concat_ws(' ', fencing_token, outcome, worker_id) FROM attempts
         WHERE task_id = tasks.id)
 FROM tasks JOIN jobs ON jobs.id = job_id LEFT JOIN (
     SELECT task_id, 'waiting' AS place FROM waiting UNION ALL SELECT task_id, 'ready' FROM ready
     UNION ALL SELECT task_id, 'deferred' FROM deferred
-    UNION ALL SELECT task_id, CASE reason WHEN 'paused' THEN 'held' ELSE 'awaits' END FROM blocked
+    UNION ALL SELECT task_id, CASE reason WHEN 'paused' THEN 'held' WHEN 'limit' THEN 'lined'
+        ELSE 'awaits' END FROM blocked
     UNION ALL SELECT task_id, 'leased' FROM leases
 ) narrow ON task_id = tasks.id
 """
+KEY = "scarce"
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -59,6 +63,7 @@ class State(NamedTuple):
     job: int
     paused: bool
     depends: bool
+    keyed: bool
     generation: int
     token: int
     retries: int
@@ -71,7 +76,7 @@ class State(NamedTuple):
 
     def back(self, place: str) -> str:
         """Where the task comes that would go there if its job were not paused."""
-        return "held" if self.paused and place in ("waiting", "ready") else place
+        return "held" if self.paused and place in ("waiting", "ready", "lined") else place
 
     def end(self, outcome: str, *, proven: bool = True) -> "State":
         lost = outcome == "lost" and proven
@@ -119,6 +124,35 @@ def mover(name: str, run: Callable[[], Any], before: str, after: str) -> Verb:
             {s} | ({s._replace(place=s.back(after))} if s.place == before else set())
         ),
     )
+
+
+def promoting(lane: int, n: int) -> Verb:
+    """As the scheduler does it, alone. What has a limited key may be put into its line."""
+
+    def run() -> dict:
+        with transaction.atomic():
+            hold_up_promotion()
+            queue.sweep_permits()
+            return queue.promote({lane: n}, batch=n, lines=queue.Lines())
+
+    def may(task: int, s: State, answer: dict) -> set[State]:
+        after = {"waiting": {"ready", "lined"} if s.keyed else {"ready"}, "lined": {"ready"}}
+        return {s} | {s._replace(place=place) for place in after.get(s.place, set())}
+
+    return Verb(f"promote {n}", run, may)
+
+
+def limiting(most: int | None) -> Verb:
+    """What stands in the line of a key is let go when that has no limit any more."""
+    if most:
+        run = lambda: queue.limit_key(KEY, {"max_running": most}) and False  # noqa: E731
+    else:
+        run = lambda: queue.unlimit_key(KEY)  # noqa: E731
+
+    def may(task: int, s: State, answer: bool) -> set[State]:
+        return {s._replace(place="waiting")} if answer and s.place == "lined" else {s}
+
+    return Verb(f"limit {most}", run, may)
 
 
 def cancelling(ids: list[int]) -> Verb:
@@ -273,6 +307,8 @@ WORKERS = st.integers(0, 1)
 PICKS = st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True)
 CALLS = st.one_of(
     st.tuples(st.just("submit"), st.integers(1, 3), st.integers(0, 1)),
+    st.tuples(st.just("submit_keyed"), st.integers(1, 4)),
+    st.tuples(st.just("limit"), st.sampled_from([1, 2, 2, 3, None])),
     st.tuples(st.just("submit_web"), PICKS, st.sampled_from(["cancel", "run"])),
     st.tuples(st.just("release")),
     st.tuples(st.sampled_from(["promote", "recall"]), st.integers(1, 4)),
@@ -302,7 +338,8 @@ class Verbs(RuleBasedStateMachine):
         with connection.cursor() as cursor:
             cursor.execute(
                 "TRUNCATE tasks, jobs, lanes, waiting, ready, deferred, blocked, leases,"
-                " dependencies, ended_parents, attempts, log_chunks, workers RESTART IDENTITY"
+                " dependencies, ended_parents, attempts, log_chunks, workers, limits, permits"
+                " RESTART IDENTITY"
             )
         self.workers = [register("w1"), register("w2")]
         self.lane = Lane.objects.create(queue="default", requires=[]).pk
@@ -310,7 +347,9 @@ class Verbs(RuleBasedStateMachine):
         self.lapsed: set[tuple[int, int]] = set()
         self.overdue: set[tuple[int, int]] = set()
         self.states = self.read()
+        self.check([self.verb("limit", 2)])
         self.check([self.verb("submit", 3, 1)])
+        self.check([self.verb("submit_keyed", 4)])
         self.check([self.verb("promote", 2)])
 
     def read(self) -> dict[int, State]:
@@ -376,11 +415,13 @@ class Verbs(RuleBasedStateMachine):
 
     def check(self, verbs: list[Verb], *, held: bool = False) -> None:
         """Runs the verbs, each on a connection of its own, and judges each task by itself."""
-        before = self.states
+        before, limit = self.states, self.limit()
         answers = self.run_alongside(verbs, held=held)
         asked = list(zip(verbs, answers, strict=True))
         self.states = self.read()
         assert before.keys() <= self.states.keys()
+        live, lived = scarce(self.states), scarce(before)
+        assert live <= max(lived, limit or live, self.limit() or live), [v.name for v in verbs]
         for pk, state in self.states.items():
             start = before.get(pk) or state._replace(
                 place="awaits" if state.depends else "waiting",
@@ -397,6 +438,9 @@ class Verbs(RuleBasedStateMachine):
             if verb.claims_for:
                 found = [(task.task_id, task.fencing_token, verb.claims_for) for task in answer]
                 self.claims = found + self.claims
+
+    def limit(self) -> int | None:
+        return Limit.objects.filter(key=KEY).values_list("max_running", flat=True).first()
 
     def run_alongside(self, verbs: list[Verb], *, held: bool) -> list[Any]:
         """Starts them at the same moment; or, `held`, one after the other while all wide rows
@@ -423,6 +467,11 @@ class Verbs(RuleBasedStateMachine):
                 some = [shell("x", max_retries=retries, deadline_seconds=9e4)] * (n - 1)
                 spec = JobSpec(name="x", tasks=[*some, shell("x", max_retries=retries)])
                 return aside(name, lambda: queue.submit(spec))
+            case "submit_keyed", n:
+                tasks = [shell("x", concurrency_key=KEY, max_retries=1)] * n
+                return aside(name, lambda: queue.submit(JobSpec(name="scarce", tasks=tasks)))
+            case "limit", most:
+                return limiting(most)
             case "submit_web", picks, on_failure:
                 # A task after some of those there are, unless they ended badly; and one after it.
                 parents = [Parent(ids[n % len(ids)], "run") for n in set(picks)] if ids else []
@@ -433,8 +482,7 @@ class Verbs(RuleBasedStateMachine):
             case ("release",):
                 return releasing()
             case "promote", n:
-                run = lambda: queue.promote({self.lane: n}, batch=n)  # noqa: E731
-                return mover(name, run, "waiting", "ready")
+                return promoting(self.lane, n)
             case "recall", _:
                 run = lambda: queue.recall({self.lane: (0, 0)})  # noqa: E731
                 return mover(name, run, "ready", "waiting")
@@ -486,6 +534,11 @@ class Verbs(RuleBasedStateMachine):
 
         beat = lambda: registry.heartbeat(worker.pk, worker.boot_id, held)  # noqa: E731
         return Verb(f"heartbeat of {worker} naming {held}", beat, may)
+
+
+def scarce(states: dict[int, State]) -> int:
+    """How many of the limited key are queued or run."""
+    return sum(s.keyed and s.place in ("ready", "leased") for s in states.values())
 
 
 def reached(order: tuple, pk: int, start: State) -> set[State]:

@@ -10,6 +10,7 @@ from dtsproject import health, problems
 from dtsproject.docs import Docs
 from jobs.api.base import check_parameters
 from jobs.api.jobs import JobViewSet
+from jobs.api.limits import LimitViewSet
 from jobs.api.operations import OperationViewSet
 from jobs.api.queues import QueueViewSet
 from jobs.api.tasks import TaskViewSet
@@ -29,6 +30,7 @@ router.register("jobs", JobViewSet)
 router.register("tasks", TaskViewSet)
 router.register("queues", QueueViewSet)
 router.register("operations", OperationViewSet)
+router.register("limits", LimitViewSet)
 router.register("workers", WorkerViewSet)
 router.register("schedules", ScheduleViewSet)
 

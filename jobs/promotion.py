@@ -138,11 +138,15 @@ def _contenders(
 
 
 def _apply(choice: Choice) -> None:
-    if not choice.go and not choice.aside:
-        return
+    if choice.go or choice.aside:
+        statements.execute("promote_chosen", chosen(choice))
+
+
+def chosen(choice: Choice) -> dict:
+    """The parameters of jobs/sql/promote_chosen.sql."""
     names = ("task_id", "lane", "score", "job_id", "attempt", "key")
     columns = statements.columns(Contender._fields, choice.go)
-    parameters = {
+    return {
         **{name: columns[name] for name in names},
         "heads": _ids(c for c in (*choice.go, *choice.aside) if c.waits),
         "freed": _ids(c for c in choice.go if not c.waits),
@@ -152,7 +156,6 @@ def _apply(choice: Choice) -> None:
         "tokens": list(choice.tokens.values()),
         "at": (choice.go or choice.aside)[0].at,
     }
-    statements.execute("promote_chosen", parameters)
 
 
 def _ids(contenders: Iterable[Contender]) -> list[int]:

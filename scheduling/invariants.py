@@ -140,7 +140,7 @@ INVARIANTS = (
     ),
     Invariant(
         "limits_kept",
-        "of what was promoted since a key has its limit, no more is queued or runs than that allows",
+        "of what was promoted since a key has its limit, no more is queued or runs than it allows",
         KEEP,
         """SELECT max(tasks.id) FROM narrow JOIN tasks ON tasks.id = task_id
             JOIN permits USING (task_id) CROSS JOIN LATERAL limit_of(concurrency_key) limit_

@@ -1,4 +1,4 @@
-"""Queues: looked at, paused and resumed, by name."""
+"""Queues: looked at, limited, paused and resumed, by name."""
 
 import re
 from collections.abc import Callable
@@ -15,9 +15,11 @@ from dtsproject.openapi import refused
 from jobs import queue
 from jobs.api.base import ApiViewSet
 from jobs.api.fields import NAME_OF_QUEUE
+from jobs.api.limits import QueueChange
 from jobs.api.serializers import QueueSerializer
 from jobs.models import Queue
 
+MAX_NAME = 40
 ALREADY = refused(409, "wrong_state: it is paused, or not, already.")
 
 
@@ -31,6 +33,21 @@ class QueueViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     scope = "operate"
     lookup_field = "name"
     lookup_value_converter = "str"
+
+    @extend_schema(
+        summary="Limit a queue, or let it have any number again (null)",
+        description="At most so many of its tasks are queued or running at once. What runs goes "
+        "on. A queue that nothing was submitted to yet is made.",
+        request=QueueChange,
+        responses={200: QueueSerializer},
+    )
+    def partial_update(self, request: Request, name: str) -> Response:
+        self.check_name()
+        asked = self.checked(QueueChange).validated_data
+        with transaction.atomic():
+            changed = queue.limit_queue(name, **asked)
+            self.record("limit", f"queue {changed.pk}", name=name, **asked)
+        return Response(QueueSerializer(changed).data)
 
     @extend_schema(
         summary="Pause a queue",
@@ -50,9 +67,13 @@ class QueueViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         return self.hold("resume", queue.resume)
 
     def get_object(self) -> Queue:
-        if not re.fullmatch(NAME_OF_QUEUE, self.kwargs["name"]):
-            raise Http404
+        self.check_name()
         return super().get_object()
+
+    def check_name(self) -> None:
+        name = self.kwargs["name"]
+        if len(name) > MAX_NAME or not re.fullmatch(NAME_OF_QUEUE, name):
+            raise Http404
 
     def hold(self, name: str, verb: Callable[[str], bool]) -> Response:
         found = self.get_object()

@@ -12,7 +12,7 @@ from jobs.api.fields import StrictSerializer
 from jobs.api.payloads import ShownPayload
 from jobs.api.retries import ShownRules
 from jobs.api.submissions import UniqueKey
-from jobs.models import Attempt, Dependency, Job, Queue, Task
+from jobs.models import Attempt, Dependency, Job, Limit, Queue, Task
 from jobs.secrets import MASK
 from jobs.states import Status
 
@@ -43,6 +43,7 @@ class TaskSerializer(serializers.ModelSerializer):
             "deadline_at",
             "key",
             "dependency_count",
+            "concurrency_key",
             "status",
             "generation",
             "attempt",
@@ -144,7 +145,14 @@ class JobDetailSerializer(JobSerializer):
 class QueueSerializer(serializers.ModelSerializer):
     class Meta:
         model = Queue
-        fields = ["id", "name", "paused_at"]
+        fields = ["id", "name", "paused_at", "max_running"]
+        read_only_fields = fields
+
+
+class LimitSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Limit
+        fields = ["id", "key", "max_running", "rate_count", "rate_seconds", "changed_at"]
         read_only_fields = fields
 
 

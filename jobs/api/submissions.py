@@ -122,6 +122,9 @@ class TaskSubmission(StrictSerializer):
     depends_on = serializers.ListField(
         child=DependsOn(), required=False, help_text="It starts when these tasks have ended."
     )
+    concurrency_key = Label(
+        required=False, max_length=100, help_text="By what a limit counts it (see limits)."
+    )
 
     class Meta:
         list_serializer_class = TaskList

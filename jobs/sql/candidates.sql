@@ -51,8 +51,8 @@ WITH RECURSIVE queue_ AS MATERIALIZED (
     UNION SELECT key, false FROM head WHERE key <> '' AND key NOT IN (SELECT key FROM visited)
 ), limited AS MATERIALIZED (
     SELECT asked.key, CASE
-        WHEN NOT visited AND EXISTS (
-            SELECT FROM blocked WHERE reason = 'limit' AND blocked.key = asked.key
+        WHEN NOT visited AND (
+            SELECT true FROM blocked WHERE reason = 'limit' AND blocked.key = asked.key LIMIT 1
         ) THEN 0
         ELSE limit_.max_running - (SELECT count(*) FROM ready WHERE task_id = ANY (held.ids))
             - (SELECT count(*) FROM leases WHERE task_id = ANY (held.ids))
@@ -61,7 +61,7 @@ WITH RECURSIVE queue_ AS MATERIALIZED (
     FROM asked
     CROSS JOIN LATERAL limit_of(asked.key) limit_
     CROSS JOIN LATERAL (
-        SELECT ARRAY(SELECT task_id FROM permits WHERE permits.key = asked.key) AS ids
+        SELECT ARRAY(SELECT task_id FROM permits WHERE permits.key = asked.key) AS ids OFFSET 0
     ) held
     LEFT JOIN buckets bucket ON bucket.key = asked.key
 ), freed AS MATERIALIZED (
@@ -78,10 +78,9 @@ WITH RECURSIVE queue_ AS MATERIALIZED (
     ) found
 )
 SELECT score, job_id, task_id, lane_id, waits, attempt, queue, of_queue,
-    limited.key, limited.room, limited.tokens, EXISTS (
-        SELECT FROM permits WHERE permits.task_id = found.task_id
-            AND permits.attempt = found.attempt AND limited.key IS NOT NULL
-    ), statement_timestamp()
+    limited.key, limited.room, limited.tokens, limited.key IS NOT NULL AND coalesce((
+        SELECT attempt FROM permits WHERE permits.task_id = found.task_id
+    ) = found.attempt, false), statement_timestamp()
 FROM (
     SELECT score, job_id, task_id, lane_id, true AS waits, attempt, queue, of_queue, key FROM head
     UNION ALL

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from jobs import operations
+from jobs import operations, queue
 from jobs.models import Operation
 from jobs.models.access import SCOPES
 from tests.api import Client, problem
@@ -42,12 +42,17 @@ SCOPE_OF = {
     "GET /api/v1/tasks/<int:pk>/why": "read",
     "GET /api/v1/queues": "read",
     "GET /api/v1/queues/<str:name>": "read",
+    "PATCH /api/v1/queues/<str:name>": "operate",
     "POST /api/v1/queues/<str:name>/pause": "operate",
     "POST /api/v1/queues/<str:name>/resume": "operate",
     "GET /api/v1/operations": "read",
     "POST /api/v1/operations": "operate",
     "GET /api/v1/operations/<int:pk>": "read",
     "POST /api/v1/operations/<int:pk>/cancel": "operate",
+    "GET /api/v1/limits": "read",
+    "GET /api/v1/limits/<path:key>": "read",
+    "PUT /api/v1/limits/<path:key>": "operate",
+    "DELETE /api/v1/limits/<path:key>": "operate",
     "GET /api/v1/schedules": "read",
     "POST /api/v1/schedules": "submit",
     "GET /api/v1/schedules/<int:pk>": "read",
@@ -115,6 +120,8 @@ def call(client, route):
     for kind, number in pk.items():
         path = path.replace(f"{kind}/<int:pk>", f"{kind}/{number}")
     path = path.replace("<str:name>", task.queue)
+    if "<path:key>" in path:
+        path = path.replace("<path:key>", queue.limit_key("db/1", {"max_running": 1})[0].key)
     return client.generic(method, path, b"", content_type="application/json")
 
 

@@ -10,7 +10,9 @@ from django.db import connection
 from psycopg.sql import SQL, Literal
 
 from jobs import queue, statements
+from jobs.choice import Contender, choose
 from jobs.models import Lease, Ready, Task, Waiting
+from jobs.promotion import chosen
 from jobs.specs import Ending
 from jobs.states import Outcome
 from tests.helpers import register
@@ -44,6 +46,12 @@ INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id)
     SELECT 6000000 + n, 1, 'paused', (n / 100)::text, n, n / 100 FROM generate_series(1, 50000) n;
 INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id, unmet)
     SELECT 7000000 + n, 1, 'dependencies', '', n, 1399, 1 FROM generate_series(1, 50000) n;
+INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id)
+    SELECT 8000000 + n, 1, 'limit', 'key' || n % 1000, n, 1399 FROM generate_series(1, 50000) n;
+INSERT INTO limits (key, max_running) SELECT 'key' || n, 3 FROM generate_series(0, 999) n;
+INSERT INTO limits (key, max_running) VALUES ('other*', 3);
+INSERT INTO permits (task_id, key, attempt, promoted_at)
+    SELECT 4000000 + n, 'key' || n % 1000, 0, now() FROM generate_series(1, {LEASED}) n;
 INSERT INTO dependencies (task_id, depends_on_id, on_failure, met)
     SELECT 7000000 + n, n / 100, 'cancel', false FROM generate_series(1, 50000) n;
 INSERT INTO ended_parents (task_id) VALUES (5);
@@ -60,11 +68,13 @@ FROM (
     UNION ALL SELECT task_id, job_id, 'pending' FROM waiting WHERE score < {HEAD}
     UNION ALL SELECT task_id, job_id, 'queued' FROM ready
     UNION ALL SELECT task_id, job_id, 'in_progress' FROM leases
+    UNION ALL SELECT task_id, job_id, 'pending' FROM blocked
+        WHERE reason = 'limit' AND task_id < 8005000
 ) all_;
 """  # noqa: S608 - numbers of ours
 TABLES = (
     "tasks, jobs, waiting, ready, leases, deferred, blocked, dependencies,"
-    " ended_parents, attempts, lanes, workers"
+    " ended_parents, attempts, lanes, workers, limits, permits, buckets"
 )
 
 
@@ -99,12 +109,12 @@ def plan(name: str, parameters: dict) -> list[dict]:
     values = SQL(", ").join(Literal(parameters[name]) for name in names)
     types = ", ".join("bool" if parameters[name] is True else "unknown" for name in names)
     raw = connection.connection
-    raw.execute(SQL(f"PREPARE hot_{name} ({types}) AS {numbered}"))
+    taken = f"({types})" if types else ""
+    raw.execute(SQL(f"PREPARE hot_{name} {taken} AS {numbered}"))
     (found,) = raw.execute(
         SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE ")
-        + SQL(f"hot_{name} (")
-        + values
-        + SQL(")")
+        + SQL(f"hot_{name}")
+        + (SQL("(") + values + SQL(")") if types else SQL(""))
     ).fetchone()
     raw.execute(SQL(f"DEALLOCATE hot_{name}"))
     return list(
@@ -161,6 +171,38 @@ def test_promotion_reads_its_batch_by_index():
     found = plan("promote", {"lanes": [1], "rooms": [100], "batch": 100, **starts})
 
     assert_by_index(found, 100, "waiting", "tasks")
+
+
+def test_promotion_under_limits_reads_each_line_and_its_batch_by_index():
+    found = plan("candidates", candidates(1_000))
+
+    assert_by_index(found, 1_000, "waiting", "tasks", "limits")
+    assert rows_read(found, "blocked") <= 2_000 + 1_000
+    for table in ("permits", "ready", "leases"):
+        assert rows_read(found, table) <= LEASED
+
+
+def test_what_was_chosen_is_moved_by_index():
+    rows = [c for c in statements.rows("candidates", candidates(100)) if c[2]]
+    choice = choose(list(map(Contender._make, rows)), {1: 100}, 100)
+    found = plan("promote_chosen", chosen(choice))
+
+    assert len(choice.go) == 100
+    assert_by_index(found, 100, "waiting", "tasks")
+    assert_by_index(found, 100, "blocked")
+
+
+def candidates(batch: int) -> dict:
+    starts = {"scores": [-(2**63)], "job_ids": [0], "task_ids": [0]}
+    lines = {"after_key": "", "after_lane": 0, "lines": 2_000, "reach": batch // 2}
+    return {"lanes": [1], "rooms": [batch], "batch": batch // 2, **starts, **lines}
+
+
+def test_permits_are_swept_by_index():
+    found = plan("sweep_permits", {})
+
+    assert rows_read(found, "waiting") == 0
+    assert rows_read(found, "leases") <= LEASED
 
 
 def test_recall_reads_what_it_puts_back_by_index():

@@ -19,7 +19,7 @@ from jobs.doors import DatabaseDoor, Door, ServerDoor
 from jobs.states import OnDuplicate, Status
 
 SHOWN_TASKS = 20
-TASK_OPTIONS = ("priority", "requires", "timeout_seconds", "max_retries")
+TASK_OPTIONS = ("priority", "requires", "timeout_seconds", "max_retries", "concurrency_key")
 JOB_OPTIONS = ("name", "queue")
 # A person waits for the answer.
 PATIENCE_SECONDS = 5
@@ -37,6 +37,7 @@ class Command(BaseCommand):
         parser.add_argument("--requires", type=words, help="labels its worker must have: gpu,eu")
         parser.add_argument("--timeout", type=float, dest="timeout_seconds", metavar="SECONDS")
         parser.add_argument("--max-retries", type=int)
+        parser.add_argument("--concurrency-key", metavar="KEY", help="by what a limit counts it")
         parser.add_argument(
             "--unique", metavar="KEY", help="of jobs with this key in the queue, one at a time"
         )

@@ -4,7 +4,8 @@ What promotion does about it is in jobs/promotion.py.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -13,6 +14,23 @@ from dtsproject import wakeups
 from jobs import statements
 from jobs.models import Limit, Queue
 from jobs.promotion import hold_up_promotion
+
+
+class Standing(NamedTuple):
+    """How far a key's limit is used: the limit's key, how many of the key are queued or run, and
+    when its rate lets the next go, if that is to come (`rate_reached`)."""
+
+    key: str
+    max_running: int | None
+    running: int
+    next_at: datetime | None
+    rate_reached: bool | None
+
+
+def standing(key: str) -> Standing | None:
+    """Of the limit that holds for the concurrency key, if any."""
+    found = statements.rows("limit_now", {"key": key})
+    return Standing._make(found[0]) if found else None
 
 
 def limit_key(key: str, values: Mapping[str, Any]) -> tuple[Limit, bool]:

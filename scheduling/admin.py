@@ -19,6 +19,8 @@ GROUPS = {
         ("Attempts", "replay", "jobs_attempt", "jobs.view_attempt"),
         ("Operations", "checklist", "jobs_operation", "jobs.view_operation"),
         ("Schedules", "event_repeat", "scheduling_schedule", "scheduling.view_schedule"),
+        ("Queues", "stacks", "jobs_queue", "jobs.view_queue"),
+        ("Limits", "speed", "jobs_limit", "jobs.view_limit"),
     ),
     "Fleet": (("Workers", "dns", "workers_worker", "workers.view_worker"),),
     "Access": (

@@ -6,6 +6,7 @@ from dtsproject.bounded import CAP, Count
 from dtsproject.show import stamp
 from jobs import statements
 from jobs.describe import failure
+from jobs.limits import standing
 from jobs.models import Attempt, Blocked, Deferred, Dependency, Lane, Task
 from jobs.states import Status
 from scheduling.lanes import overdue, queueing
@@ -29,6 +30,8 @@ def why(task: Task) -> str:
         if overdue():
             return NO_SCHEDULER
         return f"{_put_off(task)} {stamp(due_at)}."
+    if task.concurrency_key and (limited := _limit_reason(task)):
+        return limited
     parameters = {"task_id": task.pk, "lane_id": task.lane_id, "limit": CAP + 1}
     ((waiting, ready, paused),) = statements.rows("ahead", parameters)
     if paused:
@@ -62,6 +65,21 @@ def _waits_for(task: Task) -> str:
     return f"waits for {noun}: {', '.join(names)}{more}"
 
 
+def _limit_reason(task: Task) -> str:
+    """What of its key's limit is in its way; nothing when it has room and waits for its turn."""
+    if not Blocked.objects.filter(pk=task.pk, reason=Blocked.Reason.LIMIT).exists():
+        return ""
+    limit = standing(task.concurrency_key)
+    if limit is None:
+        return ""
+    if limit.max_running is not None and limit.running >= limit.max_running:
+        used = f"{limit.running} of {limit.max_running} queued or running"
+        return f"Limit {limit.key} reached ({used})."
+    if limit.rate_reached:
+        return f"Rate of {limit.key} reached, next at {stamp(limit.next_at)}."
+    return _lane_reason(task) or f"It waits its turn among tasks of the key {task.concurrency_key}."
+
+
 def _lane_reason(task: Task) -> str:
     found = next((entry for entry in queueing() if entry.lane.pk == task.lane_id), None)
     if found is None:
@@ -70,6 +88,8 @@ def _lane_reason(task: Task) -> str:
         if not Worker.objects.live().exists():
             return "No worker is running. Start one: manage.py run_worker"
         return f"No live worker serves its lane, {needs(found.lane)}."
+    if found.full:
+        return f"Queue {task.queue} is at its limit."
     if found.stuck:
         return NO_SCHEDULER
     return ""

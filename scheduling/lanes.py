@@ -17,13 +17,14 @@ STUCK_SECONDS = 5.0
 @dataclass(frozen=True, kw_only=True)
 class Queueing:
     """A lane in which tasks wait; `slots` are those of the live workers that serve it,
-    none while its queue is paused."""
+    none while its queue is paused. `full` is one whose queue is at its limit."""
 
     lane: Lane
     waiting: Count
     slots: int
     stuck: bool
     paused: bool
+    full: bool
 
 
 def overdue() -> bool:
@@ -38,9 +39,9 @@ def queueing() -> list[Queueing]:
     heads = statements.rows("heads", {"limit": CAP + 1})
     lanes = Lane.objects.in_bulk([lane for lane, *_ in heads])
     found = []
-    for lane, waiting, seconds, paused in heads:
+    for lane, waiting, seconds, paused, full in heads:
         slots, ready = served.get(lane, (0, 0))
-        stuck = bool(slots) and ready == 0 and seconds > STUCK_SECONDS
+        stuck = bool(slots) and ready == 0 and not full and seconds > STUCK_SECONDS
         found.append(
             Queueing(
                 lane=lanes[lane],
@@ -48,6 +49,7 @@ def queueing() -> list[Queueing]:
                 slots=slots,
                 stuck=stuck,
                 paused=paused,
+                full=full,
             )
         )
     return found

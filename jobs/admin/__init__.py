@@ -1,5 +1,5 @@
-"""Pages of the admin: jobs, tasks, attempts (Work), and tokens, people, the audit (Access)."""
+"""Pages of the admin: work, its queues and limits; and tokens, people, the audit (Access)."""
 
-from jobs.admin import access, attempt, job, operation, task
+from jobs.admin import access, attempt, job, limit, operation, task
 
-__all__ = ["access", "attempt", "job", "operation", "task"]
+__all__ = ["access", "attempt", "job", "limit", "operation", "task"]

@@ -30,9 +30,9 @@ from jobs.models.access import SCOPES
 MEANINGS = {
     "read": "read: see jobs, tasks, workers and their output",
     "submit": "submit: submit jobs, make schedules",
-    "operate": "operate: cancel, retry, drain and cordon",
+    "operate": "operate: cancel, retry, pause, limit, drain and cordon",
     "work": "work: be a worker, that is claim and report tasks",
-    "admin": "admin: manage queues and limits",
+    "admin": "admin: nothing so far",
 }
 
 

@@ -20,13 +20,22 @@ from jobs.models import Limit
 
 # A concurrency key, the beginning of some and a star, or a star for all.
 LIMIT_KEY = r"[A-Za-z0-9][A-Za-z0-9._:=/-]{0,99}\*?|\*"
+MAX_QUEUE_NAME = 40
 MOST_RUNNING = 1_000_000
 MOST_SECONDS = 24 * 3600
+BAD_KEY_DETAIL = (
+    "A key has up to 100 letters, digits and . _ : = / - in it, a letter or digit first; then * "
+    "for each key that begins so. A * alone is for all."
+)
 BAD_KEY = refused(422, "invalid_key: no concurrency key is like this.")
 BACKUPS = OpenApiExample("Three at once", value={"max_running": 3}, request_only=True)
 MAILS = OpenApiExample(
     "Ten a minute", value={"rate_count": 10, "rate_seconds": 60}, request_only=True
 )
+
+
+def is_limit_key(text: str) -> bool:
+    return bool(re.fullmatch(LIMIT_KEY, text))
 
 
 class BadKey(Refusal):
@@ -100,11 +109,8 @@ class LimitViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         examples=[BACKUPS, MAILS],
     )
     def update(self, request: Request, key: str) -> Response:
-        if not re.fullmatch(LIMIT_KEY, key):
-            raise BadKey(
-                "A key has up to 100 letters, digits and . _ : = / - , a letter or digit first; "
-                "then * for each key that begins so, or * alone for all."
-            )
+        if not is_limit_key(key):
+            raise BadKey(BAD_KEY_DETAIL)
         values = self.checked(LimitSubmission).validated_data
         with transaction.atomic():
             limit, made = queue.limit_key(key, values)
@@ -125,6 +131,6 @@ class LimitViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         return Response(status=204)
 
     def get_object(self) -> Limit:
-        if not re.fullmatch(LIMIT_KEY, self.kwargs["key"]):
+        if not is_limit_key(self.kwargs["key"]):
             raise Http404
         return super().get_object()

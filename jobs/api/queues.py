@@ -15,11 +15,10 @@ from dtsproject.openapi import refused
 from jobs import queue
 from jobs.api.base import ApiViewSet
 from jobs.api.fields import NAME_OF_QUEUE
-from jobs.api.limits import QueueChange
+from jobs.api.limits import MAX_QUEUE_NAME, QueueChange
 from jobs.api.serializers import QueueSerializer
 from jobs.models import Queue
 
-MAX_NAME = 40
 ALREADY = refused(409, "wrong_state: it is paused, or not, already.")
 
 
@@ -72,7 +71,7 @@ class QueueViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
     def check_name(self) -> None:
         name = self.kwargs["name"]
-        if len(name) > MAX_NAME or not re.fullmatch(NAME_OF_QUEUE, name):
+        if len(name) > MAX_QUEUE_NAME or not re.fullmatch(NAME_OF_QUEUE, name):
             raise Http404
 
     def hold(self, name: str, verb: Callable[[str], bool]) -> Response:

@@ -21,8 +21,9 @@ pytestmark = pytest.mark.django_db
 WARNINGS = {
     "deadlines_enforced",
     "overdue_failed",
-    "silent_workers_recovered",
+    "queue_limits_kept",
     "schedules_fired",
+    "silent_workers_recovered",
 }
 
 
@@ -131,6 +132,23 @@ BREAKS = {
     "lease_copies_agree": ["UPDATE leases SET loss_count = 1 WHERE task_id = {running}"],
     "lease_worker_known": ["UPDATE leases SET worker_id = 999999 WHERE task_id = {running}"],
     "pause_in_force": ["UPDATE jobs SET paused_at = NULL WHERE paused_at IS NOT NULL"],
+    "limits_counted": [
+        "UPDATE tasks SET concurrency_key = 'db' WHERE id = {running}",
+        "INSERT INTO limits (key, max_running) VALUES ('db', 1)",
+    ],
+    "limits_kept": [
+        "UPDATE tasks SET concurrency_key = 'db' WHERE id IN ({running}, {released})",
+        "INSERT INTO limits (key, max_running, changed_at)"
+        " VALUES ('db*', 1, now() - interval '1 s')",
+        "INSERT INTO permits (task_id, key, attempt, promoted_at)"
+        " VALUES ({running}, 'db', 1, now()), ({released}, 'db', 1, now())",
+    ],
+    "limits_line_up_their_own": [
+        "DELETE FROM deferred WHERE task_id = {later}",
+        "INSERT INTO blocked (task_id, lane_id, reason, key, score, job_id)"
+        " SELECT id, lane_id, 'limit', 'db', score, job_id FROM tasks WHERE id = {later}",
+    ],
+    "queue_limits_kept": ["UPDATE queues SET max_running = 1"],
     "dependencies_counted": ["UPDATE blocked SET unmet = 2 WHERE task_id = {over}"],
     "dependencies_told": ["DELETE FROM ended_parents"],
     "dependencies_awaited": [

@@ -15,7 +15,7 @@ from dtsproject.chaos import timetable, webs
 from dtsproject.chaos.client import TRY_AGAIN
 from dtsproject.chaos.history import CLOCK_ERROR_SECONDS, Event, History
 from dtsproject.chaos.schedule import FREEZE, FULL, WORKERS
-from dtsproject.chaos.workload import SURE
+from dtsproject.chaos.workload import SCARCE, SCARCE_AT_ONCE, SURE
 from jobs.states import TERMINAL, TRANSITIONS, Outcome, Status
 
 MAX_LOSSES = 3
@@ -168,6 +168,17 @@ def overlap(index: Index) -> Found:
                 yield f"task {number} lived twice for {seconds:.2f} s", older, newer
 
 
+def crowded(index: Index) -> Found:
+    """No more of a concurrency key than its limit live at once."""
+    running: list[Event] = []
+    scarce = [number for number, it in index.tasks.items() if it.get("concurrency_key") == SCARCE]
+    lives = [life for number in scarce for life in index.lives[number] if not index.thawing(life)]
+    for life in sorted(lives, key=lambda it: it["at"]):
+        running = [it for it in running if it["until"] > life["at"]] + [life]
+        if len(running) > SCARCE_AT_ONCE:
+            yield f"{len(running)} of the key {SCARCE} lived at once", *running
+
+
 def outlived(index: Index) -> Found:
     """An attempt's tree is dead when its end is recorded."""
     for number, lives in index.lives.items():
@@ -258,6 +269,7 @@ CHECKS: dict[str, Callable[[Index], Found]] = {
     "not ended": unended,
     "refused": refused,
     "two at once": overlap,
+    "more than the limit": crowded,
     "outlived its end": outlived,
     "ended twice": ended_twice,
     "attempt without an end": endless,

@@ -37,7 +37,7 @@ FACTS = {
         FROM attempts""",
     "task": """
         SELECT extract(epoch FROM updated_at)::float8 AS at, id AS task, job_id AS job, name,
-            status, generation, fencing_token AS token
+            status, generation, fencing_token AS token, concurrency_key
         FROM tasks""",
     "job": """
         SELECT extract(epoch FROM created_at)::float8 AS at, id AS job, name,

@@ -24,7 +24,7 @@ from dtsproject.chaos.history import History, lives, now
 from dtsproject.chaos.proxy import Proxy
 from dtsproject.chaos.schedule import WORKERS, schedule
 from dtsproject.chaos.timetable import Timetable
-from dtsproject.chaos.workload import plan
+from dtsproject.chaos.workload import SCARCE, SCARCE_AT_ONCE, plan
 from dtsproject.embedded import Cluster
 
 START_SECONDS = 120
@@ -141,6 +141,7 @@ def database(folder: Path) -> Iterator[Cluster]:
     try:
         cluster.start_child()
         manage("migrate", cluster.url())
+        manage(f"limit set {SCARCE} --max-running {SCARCE_AT_ONCE}", cluster.url())
         harvest.note_moves(cluster.url())
         yield cluster
     finally:
@@ -201,7 +202,7 @@ def audit(url: str, history: History) -> None:
 def manage(command: str, url: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DATABASE_URL": url, "DTS_LOCAL": "1"}
     done = subprocess.run(
-        [sys.executable, "manage.py", command],
+        [sys.executable, "manage.py", *command.split()],
         cwd=settings.BASE_DIR,
         env=environment,
         capture_output=True,

@@ -26,6 +26,9 @@ KINDS: dict[str, tuple[int, tuple[float, float], int, float | None]] = {
 }
 # Kinds whose command never fails: only a cancel or three losses may end them otherwise.
 SURE = {"quick", "sleep", "daemon"}
+# Some of these have a concurrency key, of which no more than so many may run at once.
+SCARCE, SCARCE_AT_ONCE, SCARCE_SHARE = "scarce", 2, 0.08
+MAY_BE_SCARCE = {"quick", "sleep"}
 SIZES = ((1, 1, 50), (2, 5, 30), (6, 15, 15), (16, 50, 5))  # from, to, how often
 MEAN_SIZE = 4.7
 # Of jobs, how many carry a unique key, and what they do while another holds it.
@@ -81,6 +84,8 @@ def task(random: Random) -> dict[str, Any]:
     # Half of them without a shell between, so that both shapes of a tree are met.
     cmd = f"exec {line}" if random.random() < 0.5 else f"{line}; exit $?"
     made = {"name": kind, "payload": {"cmd": cmd}, "priority": random.randint(-5, 5)}
+    if kind in MAY_BE_SCARCE and random.random() < SCARCE_SHARE:
+        made["concurrency_key"] = SCARCE
     if retries:
         made["max_retries"] = retries
     if timeout:

@@ -9,7 +9,7 @@ from dtsproject.chaos.checks import CHECKS, check, living
 from dtsproject.chaos.history import History, lives, now
 from dtsproject.chaos.schedule import FREEZE
 from dtsproject.chaos.workload import COMMAND
-from tests.chaos import timetable, webs
+from tests.chaos import limits, timetable, webs
 from tests.chaos.histories import attempt, breaches, change, lived, moved, without
 
 
@@ -44,7 +44,7 @@ def good() -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("good", [good, webs.good, webs.retried, timetable.good])
+@pytest.mark.parametrize("good", [good, webs.good, webs.retried, timetable.good, limits.good])
 def test_a_good_history_has_no_breach(good):
     assert breaches(good()) == []
 
@@ -131,6 +131,7 @@ SPOILT = {
     ),
     **webs.SPOILT,
     **timetable.SPOILT,
+    **limits.SPOILT,
 }
 
 

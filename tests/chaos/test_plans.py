@@ -35,5 +35,6 @@ def test_a_minute_submits_jobs_of_all_sizes_and_tasks_of_every_kind():
     assert {it.then for it in submissions} == {"", "cancel", "retry"}
     on_duplicate = {it.unique and it.unique["on_duplicate"] for it in submissions}
     assert on_duplicate == {None, "reject", "join"}
+    assert any("concurrency_key" in task for it in submissions for task in it.tasks)
     for it in submissions:
         assert len(job_spec(it.body()).tasks) == len(it.tasks)

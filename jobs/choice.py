@@ -25,7 +25,6 @@ class Contender(NamedTuple):
     task_id: int
     lane: int
     waits: bool
-    attempt: int
     queue: str
     queue_room: int | None
     key: str | None
@@ -50,8 +49,8 @@ class Room:
                 self.tokens[c.key] = c.tokens
 
     def within_limit(self, c: Contender) -> bool:
-        rated = c.key in self.tokens and not c.paid
-        return self.left.get(("key", c.key), 1) > 0 and (not rated or self.tokens[c.key] >= 1)
+        has_token = c.paid or self.tokens.get(c.key or "", 1) >= 1
+        return has_token and self.left.get(("key", c.key), 1) > 0
 
     def has_place(self, c: Contender) -> bool:
         return self.left["lane", c.lane] > 0 and self.left.get(("queue", c.queue), 1) > 0
@@ -76,17 +75,23 @@ class Choice:
 
 
 def choose(contenders: Sequence[Contender], lanes: Mapping[int, int], batch: int) -> Choice:
-    """The most urgent first, as far as their lane (`lanes`: its room), queue and key have room."""
+    """The most urgent first, as far as their lane (`lanes`: its room), queue and key have room.
+
+    What is over its key's limit is put aside only where it is in the way: while there is a place
+    that something behind it could have.
+    """
     choice, room = Choice(), Room(lanes, contenders)
     gaps: set[int] = set()
     for c in _eligible(contenders, choice):
-        if not room.within_limit(c):
-            choice.aside += [c] if c.waits else []
-        elif len(choice.go) < batch and room.has_place(c):
+        if len(choice.go) == batch:
+            break
+        if not room.has_place(c):
+            gaps.add(c.lane)
+        elif room.within_limit(c):
             room.take(c)
             choice.go.append(c)
         elif c.waits:
-            gaps.add(c.lane)
+            choice.aside.append(c)
         if c.waits and c.lane not in gaps:
             choice.reached[c.lane] = c[:3]
     rated = {c.key for c in choice.go if c.key and not c.paid}

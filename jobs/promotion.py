@@ -14,6 +14,7 @@ PROMOTION_LOCK = (0x647473, 1)
 LINES_AT_ONCE = 2_000
 # How often to look again, further, when what was met had to be put aside.
 MOST_LOOKS = 5
+MOSTLY = 1 / 2  # of a batch: then the next tick is soon enough
 
 
 class Lines:
@@ -111,9 +112,9 @@ def _promote_limited(
             promoted[chosen.lane] += 1
             rooms[chosen.lane] -= 1
         rooms = {lane: room for lane, room in rooms.items() if room > 0}
-        # What stood behind those put aside may go: that is looked at, a batch further.
+        # What stood behind those put aside may go, too: that is looked at, a batch further.
         lines.unfinished, reach = bool(choice.aside and rooms), batch
-        if not lines.unfinished:
+        if not lines.unfinished or len(choice.go) >= MOSTLY * batch:
             break
     new = {lane: key for lane, key in reached.items() if key != marks.get(lane)}
     found = {lane: (promoted[lane], new.get(lane, ())) for lane in promoted}
@@ -133,7 +134,7 @@ def _contenders(
     }
     found = list(map(Contender._make, statements.rows("candidates", parameters)))
     stopped = [c for c in found if c.task_id is None]
-    lines.after = (stopped[0].key, stopped[0].lane) if stopped else Lines.FIRST
+    lines.after = (stopped[0].key or "", stopped[0].lane) if stopped else Lines.FIRST
     return [c for c in found if c.task_id is not None]
 
 
@@ -144,7 +145,7 @@ def _apply(choice: Choice) -> None:
 
 def chosen(choice: Choice) -> dict:
     """The parameters of jobs/sql/promote_chosen.sql."""
-    names = ("task_id", "lane", "score", "job_id", "attempt", "key")
+    names = ("task_id", "lane", "score", "job_id", "key")
     columns = statements.columns(Contender._fields, choice.go)
     return {
         **{name: columns[name] for name in names},

@@ -2,9 +2,11 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from jobs import operations, queue
 from jobs.api.submissions import job_spec
@@ -27,6 +29,12 @@ def examples(title: str) -> list[dict]:
     """The JSON in the section of the guide."""
     blocks = re.findall(r"```json\n(.*?)```", section(title), re.DOTALL)
     return [json.loads(block) for block in blocks]
+
+
+def commands(title: str) -> list[list[str]]:
+    """The commands of manage.py in the section of the guide, in words."""
+    lines = section(title).splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("manage.py ")]
 
 
 def test_one_task_after_another():
@@ -130,3 +138,29 @@ def test_retries_and_deadlines():
 
     (task,) = claim(worker)
     assert queue.report([ended(task, Outcome.FAILED, exit_code=1)]) == {task.task_id: "failed"}
+
+
+def test_no_more_than_so_many_at_once(capsys):
+    title = "No more than so many at once"
+    for words in commands(title):
+        call_command(*words)
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()] == [
+        "db/main",
+        "mail",
+        "tenant:*",
+        "queue",
+    ]
+    (job,) = examples(title)
+    tasks = submit(*job_spec(job).tasks)
+    worker = register(slots=10)
+    promote()
+
+    claimed = claim(worker)
+    assert [task.payload["cmd"] for task in claimed] == [
+        "echo sales", "echo stock", "echo hello",
+    ]  # fmt: skip
+    assert why(tasks[2]) == "Limit db/main reached (2 of 2 queued or running)."
+    queue.report([ended(claimed[0])])
+    promote()
+    assert [task.task_id for task in claim(worker)] == [tasks[2].pk]

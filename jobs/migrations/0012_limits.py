@@ -152,10 +152,6 @@ class Migration(migrations.Migration):
                 name="limits_rate_whole",
             ),
         ),
-        migrations.AddIndex(
-            model_name="permit",
-            index=models.Index(fields=["key"], name="permits_of_key"),
-        ),
         migrations.RunSQL(STORAGE, migrations.RunSQL.noop),
         migrations.RunSQL(LIMIT_OF, "DROP FUNCTION limit_of"),
     ]

@@ -60,7 +60,6 @@ class Permit(models.Model):
 
     class Meta:
         db_table = "permits"
-        indexes = [models.Index(name="permits_of_key", fields=["key"])]
 
 
 class Bucket(models.Model):

@@ -47,46 +47,54 @@ WITH RECURSIVE queue_ AS MATERIALIZED (
 ), visited AS MATERIALIZED (
     SELECT * FROM line LIMIT %(lines)s
 ), asked AS MATERIALIZED (
-    SELECT key, true AS visited FROM visited
-    UNION SELECT key, false FROM head WHERE key <> '' AND key NOT IN (SELECT key FROM visited)
+    SELECT key, lane_id FROM visited
+    UNION ALL SELECT DISTINCT key, NULL::bigint FROM head
+        WHERE key <> '' AND key NOT IN (SELECT key FROM visited)
+), running AS MATERIALIZED (
+    SELECT key, count(*) AS n FROM permits
+    WHERE (SELECT task_id FROM ready WHERE ready.task_id = permits.task_id) IS NOT NULL
+        OR (SELECT task_id FROM leases WHERE leases.task_id = permits.task_id) IS NOT NULL
+    GROUP BY key
 ), limited AS MATERIALIZED (
-    SELECT asked.key, CASE
-        WHEN NOT visited AND (
+    SELECT asked.key, lane_id, CASE
+        WHEN lane_id IS NULL AND (
             SELECT true FROM blocked WHERE reason = 'limit' AND blocked.key = asked.key LIMIT 1
         ) THEN 0
-        ELSE limit_.max_running - (SELECT count(*) FROM ready WHERE task_id = ANY (held.ids))
-            - (SELECT count(*) FROM leases WHERE task_id = ANY (held.ids))
+        ELSE limit_.max_running - coalesce(running.n, 0)
     END AS room, least(rate_count, coalesce(bucket.tokens, rate_count) + rate_count / rate_seconds
         * greatest(0, extract(epoch FROM statement_timestamp() - bucket.filled_at)))::float8 AS tokens
     FROM asked
     CROSS JOIN LATERAL limit_of(asked.key) limit_
-    CROSS JOIN LATERAL (
-        SELECT ARRAY(SELECT task_id FROM permits WHERE permits.key = asked.key) AS ids OFFSET 0
-    ) held
-    LEFT JOIN buckets bucket ON bucket.key = asked.key
+    LEFT JOIN running ON running.key = asked.key
+    LEFT JOIN LATERAL (
+        SELECT tokens, filled_at FROM buckets WHERE buckets.key = asked.key
+            AND rate_count IS NOT NULL
+        OFFSET 0
+    ) bucket ON true
 ), freed AS MATERIALIZED (
-    SELECT found.*, limited.key, lane.queue, lane.of_queue
-    FROM visited
-    JOIN limited ON limited.key = visited.key
-    JOIN lane ON lane.id = visited.lane_id
+    SELECT found.*, limited.key, limited.room, tokens, lane.queue, lane.of_queue
+    FROM limited
+    CROSS JOIN LATERAL (SELECT * FROM lane WHERE id = limited.lane_id OFFSET 0) lane
     CROSS JOIN LATERAL (
         SELECT task_id, lane_id, score, job_id FROM blocked
-        WHERE reason = 'limit' AND blocked.key = visited.key AND blocked.lane_id = visited.lane_id
+        WHERE reason = 'limit' AND blocked.key = limited.key AND blocked.lane_id = limited.lane_id
         ORDER BY score, job_id, task_id
         LIMIT greatest(0, least(lane.room, limited.room, floor(limited.tokens))::bigint)
         FOR UPDATE SKIP LOCKED
     ) found
+    WHERE limited.room IS NULL OR limited.room > 0
+    ORDER BY score, job_id, task_id LIMIT %(batch)s
 )
-SELECT score, job_id, task_id, lane_id, waits, attempt, queue, of_queue,
-    limited.key, limited.room, limited.tokens, limited.key IS NOT NULL AND coalesce((
-        SELECT attempt FROM permits WHERE permits.task_id = found.task_id
-    ) = found.attempt, false), statement_timestamp()
-FROM (
-    SELECT score, job_id, task_id, lane_id, true AS waits, attempt, queue, of_queue, key FROM head
-    UNION ALL
-    SELECT score, job_id, task_id, lane_id, false, (SELECT attempt FROM tasks WHERE id = task_id),
-        queue, of_queue, key FROM freed
-) found LEFT JOIN limited ON limited.key = found.key
+SELECT score, job_id, task_id, head.lane_id, true, queue, of_queue, limited.key, limited.room,
+    tokens, limited.key IS NOT NULL AND coalesce((
+        SELECT attempt FROM permits WHERE permits.task_id = head.task_id
+    ) = head.attempt, false), statement_timestamp()
+FROM head LEFT JOIN (SELECT DISTINCT ON (key) * FROM limited ORDER BY key) limited
+    ON limited.key = head.key
 UNION ALL
-(SELECT 0, 0, NULL, lane_id, NULL, NULL, NULL, NULL, key, NULL, NULL, NULL, NULL FROM visited
+SELECT score, job_id, task_id, lane_id, false, queue, of_queue, key, room, tokens, false,
+    statement_timestamp()
+FROM freed
+UNION ALL
+(SELECT 0, 0, NULL, lane_id, NULL, NULL, NULL, key, NULL, NULL, NULL, NULL FROM visited
 WHERE (SELECT count(*) FROM visited) >= %(lines)s ORDER BY key DESC, lane_id DESC LIMIT 1)

@@ -4,8 +4,8 @@
 WITH chosen AS MATERIALIZED (
     SELECT * FROM unnest(
         %(task_id)b::bigint[], %(lane)b::bigint[], %(score)b::bigint[], %(job_id)b::bigint[],
-        %(attempt)b::int[], %(key)b::text[]
-    ) WITH ORDINALITY AS chosen (task_id, lane_id, score, job_id, attempt, key, n)
+        %(key)b::text[]
+    ) WITH ORDINALITY AS chosen (task_id, lane_id, score, job_id, key, n)
     ORDER BY n
 ), gone AS (
     DELETE FROM waiting WHERE task_id = ANY (%(heads)b::bigint[])
@@ -23,17 +23,19 @@ WITH chosen AS MATERIALIZED (
 ), queued AS (
     INSERT INTO ready (task_id, lane_id, seq, score, job_id)
     SELECT task_id, lane_id, nextval('dispatch_sequence'), score, job_id FROM chosen
-), permitted AS (
-    INSERT INTO permits (task_id, key, attempt, promoted_at)
-    SELECT task_id, key, attempt, statement_timestamp() FROM chosen WHERE key IS NOT NULL
-    ON CONFLICT (task_id) DO UPDATE SET
-        key = excluded.key, attempt = excluded.attempt, promoted_at = excluded.promoted_at
+), updated AS (
+    UPDATE tasks SET status = 'queued', updated_at = statement_timestamp()
+    WHERE id = ANY (ARRAY(SELECT task_id FROM chosen))
+        AND status = 'pending'  -- not what was recalled in this transaction, and has its permit
+    RETURNING id, attempt
 ), spent AS (
     INSERT INTO buckets (key, tokens, filled_at)
     SELECT key, tokens, %(at)s::timestamptz
     FROM unnest(%(rated)b::text[], %(tokens)b::float8[]) AS spent (key, tokens)
     ON CONFLICT (key) DO UPDATE SET tokens = excluded.tokens, filled_at = excluded.filled_at
 )
-UPDATE tasks SET status = 'queued', updated_at = statement_timestamp()
-WHERE id = ANY (ARRAY(SELECT task_id FROM chosen))
-    AND status = 'pending'  -- not what was recalled in this transaction
+INSERT INTO permits (task_id, key, attempt, promoted_at)
+SELECT task_id, key, attempt, statement_timestamp()
+FROM chosen JOIN updated ON updated.id = chosen.task_id WHERE key IS NOT NULL
+ON CONFLICT (task_id) DO UPDATE SET
+    key = excluded.key, attempt = excluded.attempt, promoted_at = excluded.promoted_at

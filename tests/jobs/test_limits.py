@@ -286,7 +286,7 @@ def test_many_lines_are_all_visited(monkeypatch):
 
 
 def contender(task_id: int, lane: int = 1, *, waits: bool = True, **more) -> Contender:
-    given = {"attempt": 0, "queue": "q", "queue_room": None, "key": None, "room": None}
+    given = {"queue": "q", "queue_room": None, "key": None, "room": None}
     given |= {"tokens": None, "paid": False, "at": datetime.now(UTC)}
     return Contender(task_id, 1, task_id, lane, waits, **{**given, **more})
 
@@ -296,11 +296,12 @@ def test_the_choice_leaves_no_gap_behind_its_mark():
     assert ([c.task_id for c in found.go], found.reached) == ([1, 2], {1: (2, 1, 2)})
 
     full = contender(2, key="k", room=0)
-    found = choose([contender(1), full, contender(3)], {1: 1}, 10)
+    found = choose([contender(1), full, contender(3)], {1: 2}, 10)
+    assert ([c.task_id for c in found.go], found.reached) == ([1, 3], {1: (3, 1, 3)})
     assert [c.task_id for c in found.aside] == [2]
-    assert found.reached == {1: (2, 1, 2)}
-    found = choose([contender(1), contender(2), full._replace(score=3, task_id=3)], {1: 1}, 10)
-    assert found.reached == {1: (1, 1, 1)}
+    # It is put aside only where something behind it could have its place.
+    found = choose([contender(1), full, contender(3)], {1: 1}, 10)
+    assert (found.aside, found.reached) == ([], {1: (1, 1, 1)})
 
 
 def test_of_a_lane_where_a_head_was_put_aside_no_line_goes_beyond_the_last_head():

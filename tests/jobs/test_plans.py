@@ -176,10 +176,11 @@ def test_promotion_reads_its_batch_by_index():
 def test_promotion_under_limits_reads_each_line_and_its_batch_by_index():
     found = plan("candidates", candidates(1_000))
 
-    assert_by_index(found, 1_000, "waiting", "tasks", "limits")
-    assert rows_read(found, "blocked") <= 2_000 + 1_000
-    for table in ("permits", "ready", "leases"):
-        assert rows_read(found, table) <= LEASED
+    most = {"waiting": 1_000, "tasks": 1_000, "limits": 1_000, "blocked": 2_000 + 1_000}
+    for table, rows in (most | dict.fromkeys(("permits", "ready", "leases"), LEASED)).items():
+        assert rows_read(found, table) <= rows, table
+    # Lines are not compared with each other, row by row.
+    assert not [n for n in found if n.get("CTE Name") == "limited" and n["Actual Loops"] > 2]
 
 
 def test_what_was_chosen_is_moved_by_index():

@@ -15,6 +15,7 @@ from benchmarks.suite import (
     load,
     memory,
     policy,
+    promote,
     queries,
     shell,
     submit,
@@ -39,6 +40,7 @@ MODULES = [
     load,
     queries,
     policy,
+    promote,
     firing,
 ]
 SUITE: dict[str, Callable[[Bench], Section]] = {

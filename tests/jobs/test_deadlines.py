@@ -71,6 +71,16 @@ def test_many_fail_by_the_batch_the_latest_last():
     assert failed == [set(ids[:2]), set(ids[2:4]), set(ids[4:])]
 
 
+def test_what_runs_is_left_to_its_worker_and_holds_up_nobody():
+    (task,) = running(shell("x", deadline_seconds=60))
+    (waiting,) = submit(shell("x", deadline_seconds=60))
+    pass_deadlines()
+    Task.objects.filter(pk=task.task_id).update(deadline_at=timezone.now() - timedelta(hours=1))
+
+    assert queue.fail_overdue(batch=1) == [waiting.pk]
+    assert Task.objects.get(pk=task.task_id).status == "in_progress"
+
+
 def test_dependents_of_what_waited_too_long_are_told():
     up, under, after = submit(
         step("up", deadline_seconds=60), step("under", "up"), step("after", Parent("up", "run"))
@@ -185,6 +195,7 @@ def test_a_persons_retry_gives_the_time_anew():
     (task,) = submit(shell("x", deadline_seconds=60))
     pass_deadlines()
     queue.fail_overdue(batch=10)
+    Task.objects.update(created_at=timezone.now() - timedelta(days=1))
 
     assert queue.retry([task.pk]) == [task.pk]
 

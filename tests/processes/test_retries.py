@@ -53,16 +53,17 @@ def test_exit_codes_signals_and_timeouts_say_whether_a_task_is_tried_again(fleet
 
 
 def test_a_deadline_holds_across_retries_and_waits(fleet):
+    fleet.scheduler()
+    fleet.recovery()
+    fleet.worker("w1", "--slots", "10")
+    wait_until(Worker.objects.exists)
     tasks = submit(
-        shell("sleep 60", deadline_seconds=2, timeout_seconds=30, max_retries=9),
-        shell("sleep 0.7; exit 1", deadline_seconds=3, max_retries=99, retry=SOON),
+        shell("sleep 60", deadline_seconds=3, timeout_seconds=30, max_retries=9),
+        shell("sleep 0.7; exit 1", deadline_seconds=4, max_retries=99, retry=SOON),
         shell("true", deadline_seconds=1, requires=["nowhere"]),
         shell("true", deadline_seconds=60),
     )
     running, failing, waiting, _ = tasks
-    fleet.scheduler()
-    fleet.recovery()
-    fleet.worker("w1", "--slots", "10")
 
     wait_until(lambda: finished(tasks), 30)
 
@@ -74,7 +75,7 @@ def test_a_deadline_holds_across_retries_and_waits(fleet):
     assert fresh(running).result_text.startswith("deadline passed\ntimed out after ")
     assert fresh(failing).result_text.startswith("deadline ")
     for task in map(fresh, (running, failing)):
-        assert task.completed_at < task.deadline_at + timedelta(seconds=2)
+        assert task.completed_at < task.deadline_at + timedelta(seconds=3)
         starts = Attempt.objects.filter(task=task).values_list("started_at", flat=True)
         assert max(starts) < task.deadline_at
 

@@ -401,7 +401,7 @@ def test_a_token_is_shown_once_and_works(admin_client):
     form = {"name": name, "scopes": ["read", "submit"], "expires_at_0": "", "expires_at_1": ""}
     page = admin_client.post(f"{TOKENS}add/", form, follow=True).content.decode()
     (secret,) = set(re.findall(r"dts_[0-9a-f]{8}_[\w-]{43}", page))
-    token = Token.find(secret)
+    token = Token.objects.get(pk=Token.find(secret).pk)
     assert (token.name, token.scopes, token.owner.username) == (name, ["read", "submit"], "admin")
     event = AuditEvent.objects.get()
     assert (event.action, event.target) == ("create", f"token {token.pk}")

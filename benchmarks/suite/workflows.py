@@ -22,7 +22,7 @@ WORKFLOWS = ("montage", "epigenomics", "soykb")
 SMALLEST = "soykb"
 WORKERS, SLOTS = 2, 4
 BOUND_SECONDS, QUICK_BOUND_SECONDS = 60.0, 3.0
-LONGEST_SECONDS = 600.0
+START_SECONDS, LONGEST_SECONDS = 60.0, 600.0
 SHOWN_EVERY_SECONDS = 5.0
 METHOD = (
     "Three workflows from WfCommons' WfInstances (`benchmarks/data/workflows`), each submitted "
@@ -84,12 +84,20 @@ def sleep_through(bench: Bench, name: str, tasks: Sequence[Task], stamps: Path) 
     workers = [[*worker, f"bench-{n}"] for n in range(WORKERS)]
     with bench.processes.running([GUNICORN, [*manage, "run_scheduler"], *workers], environment):
         dts = Client(f"http://127.0.0.1:{port}", token=token)
-        while len(dts.request("GET", "/workers")["results"]) < WORKERS:
-            time.sleep(0.1)
+        wait_for_workers(dts)
         began_at = time.time()
         job = dts.submit(name, workflow.job(tasks))
         wait(dts, job, LONGEST_SECONDS)
     return began_at
+
+
+def wait_for_workers(dts: Client) -> None:
+    """Raises PeerFailed if they do not come."""
+    give_up_at = time.monotonic() + START_SECONDS
+    while len(dts.request("GET", "/workers")["results"]) < WORKERS:
+        if time.monotonic() > give_up_at:
+            raise PeerFailed(f"the workers did not start within {START_SECONDS:g} s")
+        time.sleep(0.1)
 
 
 def wait(dts: Client, job: dict[str, Any], seconds: float) -> None:

@@ -4,7 +4,8 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -397,6 +398,17 @@ def test_a_release_knows_whether_there_is_more_to_tell(outcome, more):
     assert statuses() == {"a": outcome} | (
         dict.fromkeys("bc", "cancelled") if more else {"b": "queued", "c": "pending"}
     )
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_who_depends_on_nothing_pays_for_no_release(awaited):
+    worker, scheduler = register(), Scheduler()
+    submit(step("a"), *([step("b", "a")] if awaited else []))
+    scheduler.promote()
+    queue.report([ended(claim(worker, 1)[0])])
+    with CaptureQueriesContext(connection) as asked:
+        scheduler.promote()
+    assert ("release" in [query["sql"] for query in asked]) == awaited
 
 
 @pytest.mark.django_db(transaction=True)

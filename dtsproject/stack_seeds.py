@@ -106,7 +106,12 @@ def work(scale: int, now: datetime) -> list[JobSpec]:
         job(
             "train-model",
             "media",
-            shell("train", "echo needs a worker with --capabilities gpu", requires=["gpu"]),
+            shell("prepare", "sleep 2; echo takes two slots of its worker", slots=2),
+            shell(
+                "train",
+                "echo needs a worker with --capabilities gpu,mem_mb=16384",
+                requires=["gpu", "mem_mb>=16000"],
+            ),
         ),
     ]
 

@@ -3,14 +3,14 @@
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from django.conf import settings
 
 from dts_client import LATER, ApiError, Client, Unreachable
-from jobs import intake
+from jobs import intake, placement
 from jobs.api.submissions import job_spec
 from jobs.follow import POLL_SECONDS, follow
 from jobs.models import Task
@@ -29,9 +29,15 @@ class End(NamedTuple):
     output: str
 
 
+class Submitted(NamedTuple):
+    job_id: int
+    tasks: int
+    warnings: Sequence[Mapping[str, Any]]
+
+
 class Door(Protocol):
-    def submit(self, described: object, key: str | None) -> tuple[int, int]:
-        """The id of the job that is described as for the API, and how many tasks it has."""
+    def submit(self, described: object, key: str | None) -> Submitted:
+        """Hands in the job that is described as for the API."""
 
     def follow(self, job_id: int) -> Iterator[Counts | None]:
         """How many of its tasks are in each state, now and then up to the end; None: no answer."""
@@ -47,14 +53,15 @@ class DatabaseDoor:
     def __init__(self, user: str) -> None:
         self.user = user
 
-    def submit(self, described: object, key: str | None) -> tuple[int, int]:
+    def submit(self, described: object, key: str | None) -> Submitted:
         spec = job_spec(described)
+        warned = placement.warnings(spec)
         same = intake.fingerprint(described)
         known = None if key is None else intake.Key.of(key, f"command {self.user}", same)
         job, _ = intake.take_in(spec, submitted_by=self.user, key=known)
         if job.joined:
-            return job.pk, Task.objects.filter(job=job).count()
-        return job.pk, len(spec.tasks)
+            return Submitted(job.pk, Task.objects.filter(job=job).count(), [])
+        return Submitted(job.pk, len(spec.tasks), warned)
 
     def follow(self, job_id: int) -> Iterator[Counts | None]:
         for progress in follow(job_id):
@@ -76,10 +83,10 @@ class ServerDoor:
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    def submit(self, described: object, key: str | None) -> tuple[int, int]:
+    def submit(self, described: object, key: str | None) -> Submitted:
         key = str(uuid.uuid4()) if key is None else key
         job = self.client.request("POST", "/jobs", described, {"Idempotency-Key": key})
-        return job["id"], sum(job["counts"].values())
+        return Submitted(job["id"], sum(job["counts"].values()), job.get("warnings", []))
 
     def follow(self, job_id: int) -> Iterator[Counts | None]:
         pause = POLL_SECONDS

@@ -14,9 +14,13 @@ HEAD_SCANS_SHARE = 1 / 50
 
 
 class Marks:
-    """By lane, the key up to which its index was read. For one process's scans of one index."""
+    """By lane, the key up to which its index was read. For one process's scans of one index.
+
+    `wide_lanes` is whether there are lanes of tasks that take several slots, for all one knows.
+    """
 
     def __init__(self) -> None:
+        self.wide_lanes = True
         self._marks: dict[int, tuple[int, ...]] = {}
         self._from_head = True
         self._began_at = self._head_again_at = 0.0

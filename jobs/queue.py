@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from operator import itemgetter
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -42,6 +43,8 @@ from jobs.uniqueness import Duplicate
 LOST_PER_DEATH = 10
 # How long what is ready is left to other workers than the one on which it failed last.
 ELSEWHERE_SECONDS = 5.0
+# After every key of `ready`: no room is made for any task.
+NO_ROOM = (2**63 - 1,) * 3
 
 __all__ = [
     "HEAD",
@@ -133,12 +136,14 @@ def settle(*, after: int, limit: int) -> tuple[int, int | None]:
 def claim(
     *, worker_id: int, boot_id: UUID, limit: int, marks: Marks | None = None
 ) -> list[Claimed]:
-    """Leases up to `limit` queued tasks to this boot of the worker, in policy order.
+    """Leases queued tasks, of up to `limit` slots together, to this boot of the worker, in policy
+    order.
 
     `marks` are the caller's, kept from claim to claim; without, each looks from the head.
     """
     marks = marks or Marks()
-    return _claimed(_claim(worker_id, boot_id, limit, marks).fetchall(), marks)
+    parameters = _claim_parameters(worker_id, boot_id, limit, marks)
+    return _claimed(statements.rows("claim", parameters), marks)
 
 
 def report(
@@ -158,17 +163,18 @@ def report(
 def report_and_claim(
     endings: Sequence[Ending], *, worker_id: int, boot_id: UUID, limit: int, marks: Marks
 ) -> tuple[dict[int, str], list[Claimed]]:
-    """`report` and `claim` in one round trip and one commit."""
+    """`report` and `claim` in one commit, and in one round trip if there are no wide tasks."""
+    parameters = _claim_parameters(worker_id, boot_id, limit, marks)
     with statements.pipeline():
         ended = _end(endings, worker_id, proven=True)
-        claimed = _claim(worker_id, boot_id, limit, marks)
+        claimed = statements.execute("claim", parameters)
     states = _reported(endings, ended.fetchall(), worker_id)
     return states, _claimed(claimed.fetchall(), marks)
 
 
-def _claim(worker_id: int, boot_id: UUID, limit: int, marks: Marks) -> Cursor:
+def _claim_parameters(worker_id: int, boot_id: UUID, limit: int, marks: Marks) -> dict[str, Any]:
     starts = marks.begin()
-    parameters = {
+    parameters: dict[str, Any] = {
         "worker_id": worker_id,
         "boot_id": boot_id,
         "limit": limit,
@@ -179,13 +185,18 @@ def _claim(worker_id: int, boot_id: UUID, limit: int, marks: Marks) -> Cursor:
         # The guard enforces the timeout; recovery steps in only after kill and report had time.
         "grace_seconds": conf().kill_grace_seconds + conf().lease_seconds,
     }
-    return statements.execute("claim", parameters)
+    (room,) = (marks.wide_lanes and statements.rows("room", parameters)) or (NO_ROOM,)
+    names = ("room_score", "room_job_id", "room_task_id")
+    return parameters | dict(zip(names, room, strict=True))
 
 
 def _claimed(rows: Sequence[tuple], marks: Marks) -> list[Claimed]:
     # Not the last but the first of a lane: what others hold locked between may come back.
-    marks.end({lane: (seq,) for *_, lane, seq in sorted(rows, key=itemgetter(-1), reverse=True)})
-    return [Claimed._make(row[:-2]) for row in rows]
+    first_last = sorted(rows, key=itemgetter(-2), reverse=True)
+    marks.end({lane: (seq,) for *_, lane, seq, _ in first_last})
+    for *_, wide_lanes in rows[:1]:
+        marks.wide_lanes = wide_lanes
+    return [Claimed._make(row[:-3]) for row in rows]
 
 
 def _end(endings: Sequence[Ending], worker_id: int | None, proven: bool) -> Cursor:

@@ -45,6 +45,7 @@ class TaskSpec(NamedTuple):
     name: str = ""
     priority: int = 0
     requires: Sequence[str] = ()
+    slots: int = 1
     run_after: datetime | None = None
     timeout_seconds: float | None = None
     max_retries: int = 0
@@ -88,6 +89,7 @@ class Claimed(NamedTuple):
     fencing_token: int
     timeout_seconds: float | None
     claimed_at: datetime
+    slots: int = 1
 
 
 class Ending(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from tempfile import TemporaryFile
 
+from jobs.labels import LaneKey, lane_key
 from jobs.specs import TaskSpec
 
 BATCH = 2_000
@@ -16,7 +17,7 @@ class Spooled:
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 - lives as long as this
         self._sizes: list[int] = []
-        self.requirements: set[tuple[str, ...]] = set()
+        self.lanes: set[LaneKey] = set()
         self.linked = False  # whether any has a key, or depends on another
 
     @classmethod
@@ -29,7 +30,7 @@ class Spooled:
     def add(self, batch: list[TaskSpec]) -> None:
         pickle.dump(batch, self._file, pickle.HIGHEST_PROTOCOL)
         self._sizes.append(len(batch))
-        self.requirements |= {tuple(task.requires) for task in batch}
+        self.lanes |= {lane_key(task.requires, task.slots) for task in batch}
         self.linked = self.linked or any(task.key or task.depends_on for task in batch)
 
     def __len__(self) -> int:

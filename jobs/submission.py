@@ -16,6 +16,7 @@ from jobs import audit, statements, uniqueness
 from jobs.cancelling import cancel_job
 from jobs.dependencies import Web
 from jobs.graph import Edge, edges_of
+from jobs.labels import LaneKey, lane_key
 from jobs.models import Job, Lane, Queue
 from jobs.specs import Candidate, JobSpec, TaskSpec, Unique
 from jobs.spooled import BATCH, Spooled
@@ -31,7 +32,7 @@ class TooManyLanes(Refusal):
 
 
 class LanesMissing(Exception):
-    """What tasks require together, each in the form of `lane_key`, for which there is no lane."""
+    """The keys of lanes that there are not yet."""
 
 
 def submit(spec: JobSpec, *, submitted_by: str = "") -> Job:
@@ -89,15 +90,22 @@ def submit_all(jobs: Sequence[tuple[JobSpec, str]]) -> list[Job]:
 class Needs(NamedTuple):
     """What the tasks of a job need beside their rows."""
 
-    lanes: set[tuple[str, ...]]  # each in the form of `lane_key`
+    lanes: set[LaneKey]
     edges: list[Edge]
 
     @classmethod
     def of(cls, tasks: Sequence[TaskSpec] | Spooled) -> "Needs":
         if isinstance(tasks, Spooled):
             edges = edges_of(list(chain.from_iterable(tasks.batches()))) if tasks.linked else []
-            return cls(set(map(lane_key, tasks.requirements)), edges)
-        return cls({lane_key(task.requires) for task in tasks}, edges_of(tasks))
+            return cls(tasks.lanes, edges)
+        return cls(lanes_of(tasks), edges_of(tasks))
+
+
+def lanes_of(tasks: Sequence[TaskSpec] | Spooled) -> set[LaneKey]:
+    """The lanes into which tasks go."""
+    if isinstance(tasks, Spooled):
+        return tasks.lanes
+    return {lane_key(task.requires, task.slots) for task in tasks}
 
 
 def _batches(tasks: Sequence[TaskSpec] | Spooled) -> Iterator[Sequence[TaskSpec]]:
@@ -124,7 +132,7 @@ def _store(spec: JobSpec, submitted_by: str, needs: Needs) -> tuple[Job, "Scores
 
 
 def _store_tasks(
-    spec: JobSpec, needs: Needs, job: Job, lanes: Mapping[tuple[str, ...], int]
+    spec: JobSpec, needs: Needs, job: Job, lanes: Mapping[LaneKey, int]
 ) -> tuple[Job, "Scores"]:
     scores = Scores(load(conf().policy), job)
     if missing := needs.lanes - lanes.keys():
@@ -155,12 +163,10 @@ def _send_job(spec: JobSpec, submitted_by: str) -> Cursor:
     return statements.execute("begin_job", given)
 
 
-def _begun(
-    sent: Cursor, spec: JobSpec, submitted_by: str
-) -> tuple[Job, dict[tuple[str, ...], int]]:
-    """The job's row, and the id of each lane that its queue has, by what it requires."""
+def _begun(sent: Cursor, spec: JobSpec, submitted_by: str) -> tuple[Job, dict[LaneKey, int]]:
+    """The job's row, and the id of each lane that its queue has."""
     rows = sent.fetchall()
-    (job_id, created_at, _, _), *_ = rows
+    (job_id, created_at, *_), *_ = rows
     job = Job(
         pk=job_id,
         name=spec.name,
@@ -170,22 +176,24 @@ def _begun(
         submitted_by=submitted_by,
         created_at=created_at,
     )
-    return job, {tuple(requires): lane for _, _, lane, requires in rows if lane is not None}
+    lanes = {
+        (tuple(requires), slots): lane for *_, lane, requires, slots in rows if lane is not None
+    }
+    return job, lanes
 
 
-def lane_key(requires: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(requires))) if requires else ()
-
-
-def _make_lanes(queue: str, missing: Sequence[tuple[str, ...]]) -> None:
+def _make_lanes(queue: str, missing: Sequence[LaneKey]) -> None:
+    wanted: list[dict[str, Any]] = [
+        {"queue": queue, "requires": list(requires), "slots": slots} for requires, slots in missing
+    ]
     if Lane.objects.count() + len(missing) > MAX_LANES:
         raise TooManyLanes(
-            f"There may be {MAX_LANES} combinations of queue and requirements; use one that "
-            f"exists instead of {queue} {' '.join(missing[0])}"
+            f"There may be {MAX_LANES} combinations of queue, requirements and slots; use one that "
+            f"exists instead of {Lane(**wanted[0])}"
         )
     Queue.objects.get_or_create(name=queue)
-    for requires in missing:
-        Lane.objects.get_or_create(queue=queue, requires=list(requires))
+    for lane in wanted:
+        Lane.objects.get_or_create(**lane)
 
 
 class Scores(dict):
@@ -212,7 +220,7 @@ class Scores(dict):
 
 
 def _submit_parameters(
-    job: Job, lanes: Mapping[tuple[str, ...], int], tasks: Sequence[TaskSpec], scores: Scores
+    job: Job, lanes: Mapping[LaneKey, int], tasks: Sequence[TaskSpec], scores: Scores
 ) -> dict:
     sent = statements.columns(TaskSpec._fields, tasks)
     keys = zip(sent["priority"], sent["run_after"], sent["name"], sent["kind"], strict=True)
@@ -222,7 +230,7 @@ def _submit_parameters(
         "created_at": job.created_at,
         "payload": list(map(json.dumps, sent["payload"])),
         "score": [scores[key] for key in keys],
-        **alike("lane_id", [lanes[lane_key(requires)] for requires in sent["requires"]]),
+        **alike("lane_id", [lanes[key] for key in map(lane_key, sent["requires"], sent["slots"])]),
         **alike("name", sent["name"]),
         **alike("kind", sent["kind"]),
         **alike("priority", sent["priority"]),

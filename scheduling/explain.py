@@ -8,9 +8,9 @@ from jobs import statements
 from jobs.describe import failure
 from jobs.limits import standing
 from jobs.models import Attempt, Blocked, Deferred, Dependency, Lane, Task
+from jobs.placement import lacking, offers
 from jobs.states import Status
 from scheduling.lanes import overdue, queueing
-from workers.models import Worker
 
 NAMED_TASKS = 5
 NO_SCHEDULER = "It is due, but nothing is promoted. Is manage.py run_scheduler running?"
@@ -85,9 +85,9 @@ def _lane_reason(task: Task) -> str:
     if found is None:
         return ""
     if not found.slots:
-        if not Worker.objects.live().exists():
-            return "No worker is running. Start one: manage.py run_worker"
-        return f"No live worker serves its lane, {needs(found.lane)}."
+        live = offers()
+        lacks = lacking(task.queue, task.requires, task.slots, live)
+        return lacks if live else f"{lacks} Start one: {remedy(found.lane)}"
     if found.full:
         return f"Queue {task.queue} is at its limit."
     if found.stuck:
@@ -96,16 +96,18 @@ def _lane_reason(task: Task) -> str:
 
 
 def needs(lane: Lane) -> str:
-    """The lane in words: `queue gpu needing cuda, mem64`."""
-    requires = f" needing {', '.join(lane.requires)}" if lane.requires else ""
-    return f"queue {lane.queue}{requires}"
+    """The lane in words: `queue gpu needing cuda, mem_mb>=2048, 4 slots`."""
+    needed = [*lane.requires, *([f"{lane.slots} slots"] if lane.slots > 1 else [])]
+    return f"queue {lane.queue}{' needing ' if needed else ''}{', '.join(needed)}"
 
 
 def remedy(lane: Lane) -> str:
     """The command that starts a worker which serves the lane."""
-    capabilities = f" --capabilities {','.join(lane.requires)}" if lane.requires else ""
+    offered = ",".join(label.replace(">=", "=") for label in lane.requires)
+    capabilities = f" --capabilities {offered}" if offered else ""
     queues = "" if lane.queue == "default" else f" --queues {lane.queue}"
-    return f"manage.py run_worker{capabilities}{queues}"
+    slots = f" --slots {lane.slots}" if lane.slots > 1 else ""
+    return f"manage.py run_worker{capabilities}{queues}{slots}"
 
 
 def _before(count: Count) -> str:

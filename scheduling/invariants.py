@@ -315,10 +315,11 @@ INVARIANTS = (
     ),
     Invariant(
         "task_lane_fits",
-        "the lane of a task exists and has its queue and requirements",
+        "the lane of a task exists and has its queue, requirements and slots",
         RESTORE,
         """SELECT tasks.id FROM tasks LEFT JOIN lanes ON lanes.id = lane_id
-            WHERE (lanes.queue, lanes.requires) IS DISTINCT FROM (tasks.queue, tasks.requires)""",
+            WHERE (lanes.queue, lanes.requires, lanes.slots)
+                IS DISTINCT FROM (tasks.queue, tasks.requires, tasks.slots)""",
     ),
     Invariant(
         "attempt_task_exists",

@@ -16,8 +16,8 @@ STUCK_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Queueing:
-    """A lane in which tasks wait; `slots` are those of the live workers that serve it,
-    none while its queue is paused. `full` is one whose queue is at its limit."""
+    """A lane in which tasks wait; `slots` is how many of them the live workers that serve it run
+    at a time, none while its queue is paused. `full` is one whose queue is at its limit."""
 
     lane: Lane
     waiting: Count

@@ -164,3 +164,15 @@ def test_no_more_than_so_many_at_once(capsys):
     queue.report([ended(claimed[0])])
     promote()
     assert [task.task_id for task in claim(worker)] == [tasks[2].pk]
+
+
+def test_on_a_worker_that_can():
+    (job,) = examples("On a worker that can")
+    needy, plain = submit(*job_spec(job).tasks)
+    small = register("small", slots=4, capabilities=["gpu", "region=eu", "mem_mb=12000"])
+    assert "mem_mb>=16384 (sizes are rounded up" in why(needy)
+    promote()
+    assert [task.task_id for task in claim(small, 4)] == [plain.pk]
+    large = register("large", slots=4, capabilities=["gpu", "region=eu", "mem_mb=16384"])
+    promote()
+    assert [(task.task_id, task.slots) for task in claim(large, 4)] == [(needy.pk, 3)]

@@ -81,7 +81,7 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Capabilities")
     def can(self, worker: Worker) -> str:
-        return ", ".join(worker.capabilities) or "-"
+        return ", ".join(worker.offers) or "-"
 
     # -- a worker's page ---------------------------------------------------------------------
 

@@ -157,7 +157,7 @@ class Agent(Loop):
         is_late = self.draining and time.monotonic() >= self._drain_until
         if self.draining:
             self._end_tasks(is_late)
-        idle = not self.runner.running
+        idle = not self.runner.busy_slots
         endings = self.runner.endings()
         self._unsent += self.runner.take_output()
         self.spool.keep([*endings, *self._unsent])

@@ -6,7 +6,7 @@ cancels do not reach a function that runs. Shell tasks go through the guard as e
 
 import time
 
-from jobs.specs import Claimed
+from jobs.specs import Claimed, Ending
 from jobs.states import Kind
 from workers import executor
 from workers.guard_wire import boottime
@@ -19,13 +19,15 @@ REPORT_SECONDS = 0.01
 class InlineRunner(Runner):
     def _fill_slots(self) -> None:
         """Leaves functions in hand, for `work`."""
-        while self.in_hand and self.in_hand[0].kind != Kind.PYTHON and self.running < self.slots:
+        while self.in_hand and self.in_hand[0].kind != Kind.PYTHON and self._fits(self.in_hand[0]):
             self._start(self.in_hand.popleft())
+
+    def _start(self, task: Claimed) -> None:
+        super()._start(task)
+        super()._wake()
 
     def _wake(self) -> None:
         """The runner's thread, which reads pipes, is needed for processes only."""
-        if self.running:
-            super()._wake()
 
     def work(self) -> int:
         """Runs functions in hand for a short while; returns how many."""
@@ -36,7 +38,7 @@ class InlineRunner(Runner):
                 ending = executor.call(task)
             else:
                 ending = executor.unstarted(task, "lease_lost")
-            self.ended.append(ending)
+            self._end(task, ending)
             ran += 1
             now = time.perf_counter()
         if ran:
@@ -45,8 +47,16 @@ class InlineRunner(Runner):
 
     def _next(self) -> Claimed | None:
         with self.lock:
-            if not self.in_hand or self.in_hand[0].kind != Kind.PYTHON:
+            task = self.in_hand[0] if self.in_hand else None
+            if task is None or task.kind != Kind.PYTHON or not self._fits(task):
                 return None
-            task = self.in_hand.popleft()
+            self.in_hand.popleft()
+            self.busy_slots += task.slots
             self._fill_slots()
             return task
+
+    def _end(self, task: Claimed, ending: Ending) -> None:
+        with self.lock:
+            self.ended.append(ending)
+            self.busy_slots -= task.slots
+            self._fill_slots()

@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from dtsproject.conf import conf
+from jobs.labels import offered
 
 
 class State(models.TextChoices):
@@ -52,3 +53,8 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def offers(self) -> list[str]:
+        """Its capabilities as it was started with them: without the sizes that follow."""
+        return offered(self.capabilities)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.db.models import (
-    Count,
     DurationField,
     Exists,
     ExpressionWrapper,
@@ -11,6 +10,7 @@ from django.db.models import (
     OuterRef,
     QuerySet,
     Subquery,
+    Sum,
 )
 from django.db.models.functions import Coalesce, Now
 
@@ -26,7 +26,7 @@ def with_condition(workers: QuerySet[Worker]) -> QuerySet[Worker]:
     silence = ExpressionWrapper(Now() - F("last_heartbeat"), output_field=DurationField())
     return workers.annotate(
         live=Exists(Worker.objects.live().filter(pk=OuterRef("pk"))),
-        busy=Coalesce(Subquery(leases.annotate(n=Count("pk")).values("n")), 0),
+        busy=Coalesce(Subquery(leases.annotate(n=Sum("lane__slots")).values("n")), 0),
         silence=silence,
     )
 

@@ -18,6 +18,7 @@ from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from jobs import logs, queue
+from jobs.labels import expanded
 from jobs.marks import Marks
 from jobs.models import Lease
 from jobs.specs import Claimed, Ending, LogPart
@@ -72,7 +73,7 @@ def register(registration: Registration) -> Worker:
         for name in ("boot_id", "machine_id", "slots", "version", "host", "pid")
     }
     given |= {
-        "capabilities": sorted(set(registration.capabilities)),
+        "capabilities": expanded(registration.capabilities),
         "queues": sorted(set(registration.queues)),
         "state": State.ONLINE,
         "started_at": Now(),
@@ -117,8 +118,8 @@ def deliver(name: str, endings: Sequence[Ending], parts: Sequence[LogPart]) -> d
 def exchange(
     worker_id: int, boot_id: UUID, endings: Sequence[Ending], limit: int, marks: Marks
 ) -> tuple[dict[int, str], list[Claimed]]:
-    """Reports `endings` and claims up to `limit` tasks for this boot, in one commit; either may
-    be nothing. See `queue.report` and `queue.claim`."""
+    """Reports `endings` and claims tasks of up to `limit` slots for this boot, in one commit;
+    either may be nothing. See `queue.report` and `queue.claim`."""
     if not limit:
         return queue.report(endings, worker_id=worker_id) if endings else {}, []
     if not endings:

@@ -40,8 +40,8 @@ LOG_STREAMS = ("stdout", "stderr")
 
 
 class Runner(threading.Thread):
-    """`slots` tasks at a time, and a few more in hand where they are so short that a slot would
-    stand idle while the next one is claimed."""
+    """Tasks of `slots` slots at a time, and a few more in hand where they are so short that a slot
+    would stand idle while the next one is claimed. They start in the order in which they came."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Runner(threading.Thread):
         self.lock = threading.RLock()
         self.in_hand: deque[Claimed] = deque()
         self.runs: dict[int, Run] = {}
-        self.running = 0
+        self.busy_slots = 0
         self.ended: list[Ending] = []
         self.guard = start_guard()
         self.lease_until = 0.0
@@ -77,12 +77,13 @@ class Runner(threading.Thread):
     # -- asked by the agent -------------------------------------------------------------------
 
     def room(self) -> int:
-        """How many tasks it can take now."""
+        """Of how many slots it can take tasks now."""
         with self.lock:
-            return self.slots + self._ahead() - self.running - len(self.in_hand)
+            in_hand = sum(task.slots for task in self.in_hand)
+            return self.slots + self._ahead() - self.busy_slots - in_hand
 
     def _ahead(self) -> int:
-        """How many tasks should be in hand."""
+        """How many tasks, of a slot each, should be in hand."""
         while self._ends and self._ends[0][0] < time.monotonic() - IN_HAND_SECONDS:
             self._ends.popleft()
         return min(MOST_IN_HAND, max(0, sum(number for _, number in self._ends) - 1))
@@ -162,14 +163,17 @@ class Runner(threading.Thread):
                 self.guard.renew(until)
 
     def _fill_slots(self) -> None:
-        while self.in_hand and self.running < self.slots:
+        while self.in_hand and self._fits(self.in_hand[0]):
             self._start(self.in_hand.popleft())
+
+    def _fits(self, task: Claimed) -> bool:
+        return self.busy_slots + task.slots <= self.slots
 
     def _start(self, task: Claimed) -> None:
         command = executor.command(task, self.boot_id, self.environment)
         key, run = next(self._keys), Run(task)
         self.runs[key] = run
-        self.running += 1
+        self.busy_slots += task.slots
         names = (*LOG_STREAMS, "result") if command.wants_result else LOG_STREAMS
         fds = [stdin(command.stdin), *run.open(names)]
         self._unwatched.append((time.monotonic(), run))
@@ -250,7 +254,7 @@ class Runner(threading.Thread):
 
     def _finish(self, run: Run, ended: Ended) -> None:
         run.finish()
-        self.running -= 1
+        self.busy_slots -= run.task.slots
         self.ended.append(executor.ending(run.task, ended, run.captured))
         self.note_ends(1)
         self._fill_slots()
@@ -262,7 +266,7 @@ class Runner(threading.Thread):
     def _replace_guard(self) -> list[Ended]:
         """Ends what the dead guard left behind, and goes on with a new one."""
         with self.lock:
-            log.error("guard_died", running=self.running)
+            log.error("guard_died", busy_slots=self.busy_slots)
             self._selector.unregister(self.guard.fileno())
             self.guard.reap_orphans()
             self.guard = self.start_guard()

@@ -11,8 +11,8 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-# \Z, as $ would let a newline at the end pass.
-LABEL = r"^[A-Za-z0-9][A-Za-z0-9._:=/-]*\Z"
+from jobs.labels import LABEL, REQUIREMENT
+
 NAME_OF_QUEUE = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
 # Python counts some control characters as white space that other readers of a schema do not.
 NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
@@ -55,6 +55,18 @@ class Label(serializers.RegexField):
         if not isinstance(data, str):
             self.fail("invalid")
         return data
+
+
+class Requirement(Label):
+    """A label, or a size, that a task's worker must have."""
+
+    default_error_messages = {
+        "invalid": "Give a label (letters, digits and . _ : = / - in it, a letter or digit first), "
+        "or a size such as mem_mb>=2000: a name, >= and a whole number from 1 to 999999999999999."
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(REQUIREMENT, **options)
 
 
 class Integer(serializers.IntegerField):

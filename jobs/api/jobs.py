@@ -20,17 +20,23 @@ from rest_framework.reverse import reverse
 
 from dtsproject.conf import conf
 from dtsproject.openapi import refused
-from jobs import counts, intake, operations, queue, uniqueness
+from jobs import counts, intake, operations, placement, queue, uniqueness
 from jobs.api.base import WRONG_STATE, ApiViewSet
 from jobs.api.filters import JobFilter, TaskOfJobFilter
 from jobs.api.lines import MEDIA_TYPE, Lines, job_of, place
 from jobs.api.operations import BEGUN, begun
-from jobs.api.serializers import JobDetailSerializer, JobSerializer, TaskSerializer
+from jobs.api.serializers import (
+    JobDetailSerializer,
+    JobSerializer,
+    SubmittedJobSerializer,
+    TaskSerializer,
+)
 from jobs.api.submissions import JobSubmission, NewPriority, job_spec
 from jobs.authentication import access
 from jobs.delay import delay
 from jobs.models import Dependency, Job, Operation, Task
 from jobs.models.operation import Action
+from jobs.placement import Warned
 from jobs.specs import JobSpec, Parent, TaskSpec
 from jobs.spooled import Spooled
 from jobs.states import Status
@@ -76,7 +82,7 @@ IDEMPOTENCY = [
 ]
 OF_MANY = f"Of more than {operations.LARGE_JOB:,} tasks it becomes an operation (202)."
 SUBMITTED = {
-    201: JobDetailSerializer,
+    201: SubmittedJobSerializer,
     200: OpenApiResponse(JobDetailSerializer, description="Another, which it joined: see unique."),
     **refused(
         409,
@@ -85,8 +91,9 @@ SUBMITTED = {
     ),
     **refused(
         422,
-        "too_many_lanes: too many distinct requirements; bad_dependency: a task of another job is "
-        "not there, or has failed; or idempotency_key_reused: another body had this key.",
+        "too_many_lanes: too many distinct requirements and slots; bad_dependency: a task of "
+        "another job is not there, or has failed; or idempotency_key_reused: another body had this "
+        "key.",
     ),
     **refused(429, "overloaded: too much waits, or the database is slow; see Retry-After."),
 }
@@ -128,11 +135,13 @@ def parents_of(job: Job) -> dict[int, list[Parent]]:
     return found
 
 
-def submitted(job: Job, tasks: int) -> dict[str, Any]:
-    """The job as it came in, in JSON: what its submit answers, however often it is sent."""
+def submitted(job: Job, tasks: int, warned: Sequence[Warned]) -> dict[str, Any]:
+    """The job as it came in, in JSON: what its submit answers, however often it is sent, but for
+    the warnings, which are of now."""
     job.state = Status.PENDING  # type: ignore[attr-defined]
     job.counts = {s: tasks if s == Status.PENDING else 0 for s in Status}  # type: ignore[attr-defined]
-    return JobDetailSerializer(job).data
+    job.warnings = warned  # type: ignore[attr-defined]
+    return SubmittedJobSerializer(job).data
 
 
 @extend_schema_view(
@@ -170,6 +179,7 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         """Stores the job, once for each key and body."""
         caller, given = access(self.request), self.request.headers.get("Idempotency-Key")
         key = None if given is None else intake.Key.of(given, caller.identity, fingerprint())
+        warned = placement.warnings(spec)
         with delay.limited(len(spec.tasks)):
             job, replayed = intake.take_in(spec, submitted_by=caller.name, key=key)
         headers = {"Location": reverse("v1:job-detail", [job.pk])}
@@ -177,7 +187,7 @@ class JobViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
             headers["Idempotent-Replayed"] = "true"
         if job.joined:
             return Response(self.detail_of(job).data, headers=headers)
-        return Response(submitted(job, len(spec.tasks)), status=201, headers=headers)
+        return Response(submitted(job, len(spec.tasks), warned), status=201, headers=headers)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.detail_of(self.get_object())

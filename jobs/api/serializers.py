@@ -35,6 +35,7 @@ class TaskSerializer(serializers.ModelSerializer):
             "payload",
             "priority",
             "requires",
+            "slots",
             "run_after",
             "timeout_seconds",
             "max_retries",
@@ -139,6 +140,22 @@ class JobDetailSerializer(JobSerializer):
 
     class Meta(JobSerializer.Meta):
         fields = [*JobSerializer.Meta.fields, "counts"]
+        read_only_fields = fields
+
+
+class WarningSerializer(serializers.Serializer):
+    """Tasks that wait until a worker comes that can run them."""
+
+    pointer = serializers.CharField(help_text="The first of them: #/tasks/0.")
+    tasks = serializers.IntegerField(help_text="How many there are.")
+    detail = serializers.CharField(help_text="What no live worker has.")
+
+
+class SubmittedJobSerializer(JobDetailSerializer):
+    warnings = WarningSerializer(many=True)
+
+    class Meta(JobDetailSerializer.Meta):
+        fields = [*JobDetailSerializer.Meta.fields, "warnings"]
         read_only_fields = fields
 
 

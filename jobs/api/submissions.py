@@ -16,6 +16,7 @@ from jobs.api.fields import (
     Instant,
     Integer,
     Label,
+    Requirement,
     Seconds,
     StrictSerializer,
     Text,
@@ -23,6 +24,7 @@ from jobs.api.fields import (
 from jobs.api.payloads import PAYLOADS, PythonPayload, ShellPayload
 from jobs.api.retries import RetryRules
 from jobs.graph import BadDependency, edges_of
+from jobs.labels import MAX_SLOTS
 from jobs.specs import JobSpec, Parent, TaskSpec, Unique
 from jobs.spooled import Spooled
 from jobs.states import Kind, OnDuplicate, OnFailure, Scope
@@ -103,7 +105,17 @@ class TaskSubmission(StrictSerializer):
         required=False, min_value=-100, max_value=100, help_text="Higher runs first. Default: 0."
     )
     requires = serializers.ListField(
-        child=Label(), required=False, max_length=16, help_text="Labels its worker must have."
+        child=Requirement(),
+        required=False,
+        max_length=16,
+        help_text="Labels its worker must have, such as gpu, and sizes, such as mem_mb>=2000, "
+        "which are rounded up to powers of two.",
+    )
+    slots = Integer(
+        required=False,
+        min_value=1,
+        max_value=MAX_SLOTS,
+        help_text="How many of its worker's slots it takes. Default: 1.",
     )
     run_after = Instant(required=False, allow_null=True)
     timeout_seconds = Seconds(required=False, allow_null=True, max_value=MAX_TIMEOUT_SECONDS)

@@ -12,17 +12,22 @@ from django.db.models.functions import Now
 
 
 class Lane(models.Model):
-    """A queue with a distinct set of required labels; a worker claims from lanes it serves."""
+    """A queue with a distinct set of required labels (jobs/labels.py), whose tasks take so many
+    slots each; a worker claims from lanes it serves."""
 
     queue = models.CharField(max_length=40)
     requires = ArrayField(models.CharField(max_length=64), default=list)
+    slots = models.SmallIntegerField(db_default=1, default=1)
 
     class Meta:
         db_table = "lanes"
-        constraints = [models.UniqueConstraint(name="lanes_key", fields=["queue", "requires"])]
+        constraints = [
+            models.UniqueConstraint(name="lanes_key", fields=["queue", "requires", "slots"])
+        ]
 
     def __str__(self) -> str:
-        return " ".join([self.queue, *self.requires])
+        slots = [f"{self.slots} slots"] if self.slots > 1 else []
+        return " ".join([self.queue, *self.requires, *slots])
 
 
 def task_key() -> models.OneToOneField:

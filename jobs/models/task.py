@@ -28,6 +28,7 @@ class Task(models.Model):
     payload = models.JSONField()
     priority = models.SmallIntegerField(default=0)
     requires = ArrayField(models.CharField(max_length=64), default=list, blank=True)
+    slots = models.SmallIntegerField(db_default=1, help_text="How many of its worker's it takes")
     run_after = models.DateTimeField(null=True, blank=True)
     timeout_seconds = models.FloatField(null=True, blank=True)
     max_retries = models.SmallIntegerField(default=0)

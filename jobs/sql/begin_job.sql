@@ -7,5 +7,5 @@ WITH job AS (
     )
     RETURNING id, queue, created_at
 )
-SELECT job.id, job.created_at, lanes.id, lanes.requires
+SELECT job.id, job.created_at, lanes.id, lanes.requires, lanes.slots
 FROM job LEFT JOIN lanes ON lanes.queue = job.queue

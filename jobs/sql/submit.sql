@@ -8,7 +8,7 @@ WITH submitted AS (
         run_after, timeout_seconds, max_retries, retry, deadline_seconds, deadline_at, lane_id,
         score, status, generation, attempt, fencing_token, retry_count, loss_count, result_text,
         key, dependency_count, has_dependents,
-        concurrency_key
+        concurrency_key, slots
     )
     SELECT
         coalesce(task.id, nextval('tasks_id_seq')),
@@ -25,7 +25,7 @@ WITH submitted AS (
         'pending', 1, 0, 0, 0, 0, '', coalesce(key, %(all_key)s),
         coalesce(dependency_count, %(all_dependency_count)s::int),
         coalesce(has_dependents, %(all_has_dependents)s::bool),
-        coalesce(concurrency_key, %(all_concurrency_key)s)
+        coalesce(concurrency_key, %(all_concurrency_key)s), lanes.slots
     FROM unnest(
         %(payload)b::text[], %(score)b::bigint[], %(lane_id)b::bigint[], %(name)b::text[],
         %(kind)b::text[], %(priority)b::smallint[], %(run_after)b::timestamptz[],

@@ -1,7 +1,7 @@
--- For each lane that a live worker serves, of queues that are not paused: how many slots serve it,
--- how many tasks stand ready in it and from which dispatch sequence on, the score of the last of
--- them, and that of the head of what waits; and whether there are limits at all. Reads both indexes
--- from the marks on.
+-- For each lane that a live worker serves, of queues that are not paused: how many of its tasks the
+-- slots that serve it hold, how many stand ready in it and from which dispatch sequence on, the score
+-- of the last of them, and that of the head of what waits; and whether there are limits at all. Reads
+-- both indexes from the marks on.
 SELECT
     lane.id,
     lane.slots,
@@ -22,14 +22,14 @@ SELECT
 FROM (
     SELECT
         lanes.id,
-        sum(worker.slots) AS slots,
+        sum(worker.slots / lanes.slots) AS slots,
         coalesce(min(mark.seq), -9223372036854775808) AS seq,
         coalesce(min(mark.score), -9223372036854775808) AS score,
         coalesce(min(mark.job_id), 0) AS job_id,
         coalesce(min(mark.task_id), 0) AS task_id
     FROM lanes
     JOIN workers worker
-        ON lanes.requires <@ worker.capabilities
+        ON lanes.requires <@ worker.capabilities AND lanes.slots <= worker.slots
         AND (worker.queues = '{}' OR lanes.queue = ANY (worker.queues))
     LEFT JOIN unnest(
         %(lanes)b::bigint[], %(seqs)b::bigint[],

@@ -27,7 +27,10 @@ class LaneSerializer(serializers.Serializer):
     queue = serializers.CharField()
     requires = serializers.ListField(child=serializers.CharField())
     waiting = serializers.IntegerField(help_text=UP_TO)
-    slots = serializers.IntegerField(help_text="Of the live workers that serve it.")
+    task_slots = serializers.IntegerField(help_text="That each of its tasks takes.")
+    slots = serializers.IntegerField(
+        help_text="How many of its tasks the live workers that serve it run at a time."
+    )
     paused = serializers.BooleanField(help_text="Its queue is.")
     stuck = serializers.BooleanField(help_text="Work waits, slots are free, none is promoted.")
 
@@ -83,6 +86,7 @@ def lane(entry: Queueing) -> dict[str, Any]:
         "queue": entry.lane.queue,
         "requires": entry.lane.requires,
         "waiting": capped(entry.waiting),
+        "task_slots": entry.lane.slots,
         "slots": entry.slots,
         "paused": entry.paused,
         "stuck": entry.stuck,

@@ -37,7 +37,7 @@ def test_plays_the_past_to_its_end_and_leaves_the_rest_to_real_workers(capsys):
     # Played workers touch nothing but what was made for them.
     others = Task.objects.exclude(pk__in=past)
     assert not others.exclude(attempt=0).exists()
-    assert {"gpu"} in map(set, others.values_list("requires", flat=True))
+    assert {"gpu", "mem_mb>=16384"} in map(set, others.values_list("requires", flat=True))
     assert others.exclude(retry=None).exclude(deadline_at=None).count() == 1
     said = capsys.readouterr().out.count("\n")
     assert said == Job.objects.count() - 1 + Schedule.objects.count()

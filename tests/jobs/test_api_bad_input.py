@@ -122,6 +122,12 @@ def test_escaped_backslashes_and_pairs_are_no_such_characters():
         (job(requires=["a b"]), "#/tasks/0/requires/0"),
         (job(requires=["x" * 65]), "#/tasks/0/requires/0"),
         (job(requires=["gpu\n"]), "#/tasks/0/requires/0"),
+        (job(requires=["mem_mb>=0"]), "#/tasks/0/requires/0"),
+        (job(requires=["gpu", "mem_mb>2000"]), "#/tasks/0/requires/1"),
+        (job(requires=["mem_mb>=1000000000000000"]), "#/tasks/0/requires/0"),
+        (job(slots=0), "#/tasks/0/slots"),
+        (job(slots=1001), "#/tasks/0/slots"),
+        (job(slots="2"), "#/tasks/0/slots"),
         (job(run_after="2030-01-01T00:00:00"), "#/tasks/0/run_after"),
         (job(run_after="2030-13-01T00:00:00Z"), "#/tasks/0/run_after"),
         (job(run_after="0001-01-01T00:00:00+14:00"), "#/tasks/0/run_after"),
@@ -178,6 +184,12 @@ def test_bodies_that_are_no_job(client, body, place):
     document = problem(client.send("/api/v1/jobs", body), 400, "invalid")
     assert place in pointers(document)
     assert document["errors"][0]["detail"]
+
+
+def test_a_size_that_is_none_is_told_how_one_is_written(client):
+    document = problem(client.send("/api/v1/jobs", job(requires=["mem_mb>=x"])), 400, "invalid")
+    assert "such as mem_mb>=2000" in document["detail"]
+    problem(client.get("/api/v1/jobs/1"), 404, "not_found")
 
 
 def test_every_fault_is_named_up_to_a_hundred(client):

@@ -35,6 +35,7 @@ def test_the_job_of_the_readme(client):
     assert answer["Location"] == f"/api/v1/jobs/{made['id']}"
     assert (made["name"], made["state"], made["submitted_by"]) == ("demo-batch", "pending", "ci")
     assert made["counts"] == {s: 2 if s == "pending" else 0 for s in Status.values}
+    assert made.pop("warnings") == []
     assert client.get(answer["Location"]).json() == made
     tasks = client.get(f"{answer['Location']}/tasks").json()["results"]
     assert [(t["payload"]["cmd"], t["priority"]) for t in tasks] == [
@@ -56,6 +57,7 @@ def test_every_field_of_a_task_is_kept(client):
         "payload": {"cmd": "make", "env": {"CI": "1"}, "cwd": "/srv", "stdin": "yes\n"},
         "priority": -100,
         "requires": ["gpu", "arch=arm64"],
+        "slots": 3,
         "run_after": "2099-01-01T01:00:00+01:00",
         "timeout_seconds": 0.5,
         "max_retries": 100,

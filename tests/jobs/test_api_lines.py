@@ -52,6 +52,8 @@ def test_a_job_comes_line_by_line(client, monkeypatch):
     assert (first.kind, first.payload) == ("python", python["payload"])
     assert (second.run_after.year, set(second.requires)) == (2099, {"gpu", "eu"})
     assert [(task.name, task.priority) for task in rest] == [(f"n{n}", n) for n in range(4)]
+    (warning,) = made.pop("warnings")
+    assert (warning["pointer"], warning["tasks"]) == ("#/tasks/1", 1)
     assert client.get(answer["Location"]).json() == made
 
 

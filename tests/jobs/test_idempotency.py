@@ -36,7 +36,7 @@ def test_a_repeat_is_answered_as_the_first_time(client):
     assert again["Idempotent-Replayed"] == "true"
     assert "Idempotent-Replayed" not in first
     assert Job.objects.count() == 1
-    assert first.json() == client.get(first["Location"]).json()
+    assert first.json().items() >= client.get(first["Location"]).json().items()
 
 
 def test_the_first_answer_stands_though_the_job_has_moved_on(client):
@@ -117,7 +117,7 @@ def test_a_job_of_many_batches_and_a_new_lane_takes_a_key(client, monkeypatch):
     body = {"name": "a", "tasks": [{**JOB["tasks"][0], "requires": ["gpu"]}] * 3}
     first, again = send(client, "k1", body), send(client, "k1", body)
     assert (first.status_code, first.json()) == (201, again.json())
-    assert first.json() == client.get(first["Location"]).json()
+    assert first.json().items() >= client.get(first["Location"]).json().items()
     assert (Job.objects.count(), Task.objects.count()) == (1, 3)
 
 

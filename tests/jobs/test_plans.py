@@ -220,9 +220,24 @@ def test_putting_back_reads_its_tasks_by_index():
 
 def test_a_claim_reads_its_batch_by_index(worker):
     given = {"worker_id": worker.pk, "boot_id": worker.boot_id, "limit": 10, "grace_seconds": 1}
-    found = plan("claim", {**given, **NO_MARKS, "elsewhere_seconds": 5, "lease_seconds": 30})
+    room = dict.fromkeys(("room_score", "room_job_id", "room_task_id"), 2**63 - 1)
+    more = {"elsewhere_seconds": 5, "lease_seconds": 30}
+    found = plan("claim", {**given, **room, **NO_MARKS, **more})
 
     assert_by_index(found, 10, "ready", "tasks")
+
+
+def test_whom_to_make_room_for_is_read_by_index(worker):
+    other = register("freer", slots=10)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO lanes (id, queue, requires, slots) VALUES (2, 'q', '{}', 4)")
+        cursor.execute("UPDATE ready SET lane_id = 2 WHERE seq > -8000")
+    given = {"worker_id": other.pk, "limit": 5, "lease_seconds": 30}
+    found = plan("room", {**given, **NO_MARKS})
+
+    assert found[0]["Actual Rows"] == 1
+    assert_by_index(found, 100, "leases")
+    assert_by_index(found, 5, "ready")
 
 
 def test_ends_are_written_by_index():

@@ -37,15 +37,20 @@ def test_the_overview_shows_what_goes_on(admin_client):
     worker = register("alpha", slots=4)
     first, *_ = running("make all", "sleep 9", worker=worker)
     queue.report([ended(first, Outcome.FAILED, error="no rule to make target")])
-    submit(shell("scan", requires=["fpga"]), queue="bio", name="genome")
+    needy = shell("scan", requires=["fpga", "mem_mb>=3000"], slots=6)
+    (task,) = submit(needy, queue="bio", name="genome")
     for url in (INDEX, FRAGMENT):
         page = text(admin_client.get(url))
         assert "Pending 1 Queued 0 Running 1" in page
         assert "alpha online 1/4" in page
         assert "no rule to make target" in page
         assert "genome pending" in page
-        assert "no live worker serves queue bio needing fpga" in page
-        assert "manage.py run_worker --capabilities fpga --queues bio" in page
+        assert "no live worker serves queue bio needing fpga, mem_mb&gt;=4096, 6 slots" in page
+        start = "manage.py run_worker --capabilities fpga,mem_mb=4096 --queues bio --slots 6"
+        assert start in page
+    page = text(admin_client.get(f"/admin/jobs/task/{task.pk}/change/"))
+    assert "No live worker offers fpga, mem_mb&gt;=4096." in page
+    assert "Requires fpga, mem_mb&gt;=4096 Slots 6" in page
 
 
 def test_the_fragment_is_a_part_and_the_page_asks_for_it(admin_client):

@@ -183,9 +183,10 @@ def test_why_backing_off():
 
 def test_why_no_worker():
     (task,) = submit(shell("true", requires=["gpu"]), queue="ml")
-    assert reason(task) == "No worker is running. Start one: manage.py run_worker"
+    start = "Start one: manage.py run_worker --capabilities gpu --queues ml"
+    assert reason(task) == f"No worker is running. {start}"
     register()
-    assert reason(task) == "No live worker serves its lane, queue ml needing gpu."
+    assert reason(task) == "No live worker offers gpu."
     Worker.objects.update(capabilities=["gpu"])
     assert reason(task) == "It comes next in its lane, ml gpu."
 

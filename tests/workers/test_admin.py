@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from jobs import queue
 from jobs.models import AuditEvent
-from tests.helpers import claim, ended, promote, register, running, submit
+from tests.helpers import claim, ended, promote, register, running, shell, submit
 from workers.models import State, Worker
 
 pytestmark = pytest.mark.django_db
@@ -48,12 +48,14 @@ def test_the_list_shows_state_and_slots(admin_client):
 
 
 def test_a_workers_page_shows_what_it_runs_and_ran(admin_client):
-    worker = register("alpha")
-    first, _ = running("echo one", "echo two", worker=worker)
+    worker = register("alpha", slots=9, capabilities=["gpu", "mem_mb=3000"])
+    first, _ = running("echo one", shell("echo two", slots=4), worker=worker)
     queue.report([ended(first)])
     page = text(admin_client.get(f"{WORKERS}{worker.pk}/change/"))
     assert "echo two" in page[page.index("Running now") : page.index("Last attempts")]
     assert "echo one" in page[page.index("Last attempts") :]
+    assert "Capabilities gpu, mem_mb=3000 Started" in page
+    assert "4/9" in page
 
 
 def test_pages_ask_as_often_for_one_row_as_for_many(admin_client):

@@ -170,6 +170,26 @@ def test_what_failed_here_by_its_rules_goes_elsewhere_first(workers):
     assert [task.task_id for task in there.exchange([], 2)[1]] == [one.task_id]
 
 
+def test_a_claim_brings_tasks_of_as_many_slots_as_are_asked_for_and_what_the_worker_serves(workers):
+    transport = workers.registered(slots=4, capabilities=["mem_mb=3000"])
+    submit(shell("a", slots=3), shell("b", slots=2), shell("c"))
+    submit(shell("large", requires=["mem_mb>=2049"]), shell("more", slots=5))
+    (fits,) = submit(shell("fits", requires=["mem_mb>=1025"], priority=-1))
+    promote()
+
+    _, (a,) = transport.exchange([], 4)
+    assert (a.payload["cmd"], a.slots) == ("a", 3)
+    states, found = transport.exchange([ended(a)], 4)
+
+    assert states == {a.task_id: "done"}
+    assert [(task.payload["cmd"], task.slots) for task in found] == [
+        ("b", 2),
+        ("c", 1),
+        ("fits", 1),
+    ]
+    assert found[-1].task_id == fits.pk
+
+
 def test_one_exchange_reports_and_claims(workers):
     transport = workers.registered()
     submit("a", "b", "c")

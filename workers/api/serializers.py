@@ -37,7 +37,12 @@ class WorkerRegistration(StrictSerializer):
     boot_id = UUIDText(help_text="New at each start; secret, it authorises the calls below.")
     machine_id = Text(max_length=64)
     slots = Integer(min_value=1, max_value=10_000)
-    capabilities = serializers.ListField(child=Label(), required=False, max_length=200)
+    capabilities = serializers.ListField(
+        child=Label(),
+        required=False,
+        max_length=200,
+        help_text="Labels; mem_mb=16000 serves what requires mem_mb>=8192 and less.",
+    )
     queues = serializers.ListField(
         child=Label(NAME_OF_QUEUE, max_length=40),
         required=False,
@@ -60,7 +65,7 @@ class Boot(StrictSerializer):
 
 
 class Claim(Boot):
-    limit = Integer(min_value=1, max_value=1000)
+    limit = Integer(min_value=1, max_value=1000, help_text="Free slots to claim tasks for.")
 
 
 class HeldTask(StrictSerializer):
@@ -103,7 +108,9 @@ class Report(Endings):
 
 class Exchange(Endings):
     endings = EndingReport(many=True, max_length=MAX_REPORT)  # type: ignore[call-arg]
-    limit = Integer(min_value=0, max_value=2000, help_text="Tasks to claim; 0: only report.")
+    limit = Integer(
+        min_value=0, max_value=2000, help_text="Free slots to claim tasks for; 0: only report."
+    )
 
 
 @extend_schema_field(
@@ -144,6 +151,9 @@ class Delivery(Endings):
 
 
 class WorkerSerializer(serializers.ModelSerializer):
+    capabilities = serializers.ListField(
+        source="offers", child=serializers.CharField(), read_only=True
+    )
     running = serializers.IntegerField(read_only=True, help_text="Leases it holds.")
 
     class Meta:
@@ -186,6 +196,7 @@ class ClaimedTask(serializers.Serializer):
     fencing_token = serializers.IntegerField()
     timeout_seconds = serializers.FloatField(allow_null=True)
     claimed_at = serializers.DateTimeField()
+    slots = serializers.IntegerField(help_text="That it takes of the worker's.")
 
 
 class ClaimAnswer(serializers.Serializer):

@@ -24,7 +24,7 @@ class Transport(Protocol):
     def exchange(
         self, endings: Sequence[Ending], limit: int
     ) -> tuple[dict[int, str], list[Claimed]]:
-        """Reports ended attempts and leases up to `limit` tasks to the worker.
+        """Reports ended attempts and leases tasks of up to `limit` slots to the worker.
 
         Answers each reported task's new state (one missing was not held), and what was claimed:
         nothing by a boot that was replaced, which may raise Superseded.

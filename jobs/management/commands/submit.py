@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from jobs.doors import DatabaseDoor, Door, ServerDoor
 from jobs.states import OnDuplicate, Status
 
 SHOWN_TASKS = 20
-TASK_OPTIONS = ("priority", "requires", "timeout_seconds", "max_retries", "concurrency_key")
+TASK_OPTIONS = (
+    "priority",
+    "requires",
+    "slots",
+    "timeout_seconds",
+    "max_retries",
+    "concurrency_key",
+)
 JOB_OPTIONS = ("name", "queue")
 # A person waits for the answer.
 PATIENCE_SECONDS = 5
@@ -34,7 +41,12 @@ class Command(BaseCommand):
         parser.add_argument("--name", help="default: the command")
         parser.add_argument("--queue")
         parser.add_argument("--priority", type=int, help="higher runs first, -100 to 100")
-        parser.add_argument("--requires", type=words, help="labels its worker must have: gpu,eu")
+        parser.add_argument(
+            "--requires",
+            type=words,
+            help="what its worker must have, labels and sizes: 'gpu,region=eu,mem_mb>=2000'",
+        )
+        parser.add_argument("--slots", type=int, help="how many of its worker's slots it takes (1)")
         parser.add_argument("--timeout", type=float, dest="timeout_seconds", metavar="SECONDS")
         parser.add_argument("--max-retries", type=int)
         parser.add_argument("--concurrency-key", metavar="KEY", help="by what a limit counts it")
@@ -60,10 +72,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             door = self.door(options)
-            job_id, total = door.submit(description(options), options["idempotency_key"])
+            job_id, total, warned = door.submit(description(options), options["idempotency_key"])
             try:
                 self.stdout.write(str(job_id))
                 self.stdout.flush()
+                for warning in warned:
+                    self.stderr.write(warning_line(warning))
                 if options["wait"]:
                     self.wait(door, job_id, total)
             except KeyboardInterrupt:
@@ -168,6 +182,11 @@ def show_progress(door: Door, job_id: int, total: int) -> int:
 
 def fault_line(fault: dict[str, Any]) -> str:
     return f"{fault.get('pointer', '')}: {fault['detail']}"
+
+
+def warning_line(warning: Mapping[str, Any]) -> str:
+    more = f" and {warning['tasks'] - 1} more" if warning["tasks"] > 1 else ""
+    return f"warning: {warning['pointer']}{more}: {warning['detail']}"
 
 
 def words(text: str) -> list[str]:

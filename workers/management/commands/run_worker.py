@@ -13,6 +13,7 @@ from dtsproject.command import Command as BaseCommand
 from dtsproject.conf import conf
 from dtsproject.loop import stop_on_signals
 from dtsproject.postgresql.base import serve_as
+from jobs.labels import LABEL, MAX_SLOTS
 from workers import identity
 from workers.agent import Agent
 from workers.inline import InlineRunner
@@ -23,7 +24,6 @@ from workers.siblings import REFUSED, Siblings
 from workers.spool import Spool
 from workers.transports import choice
 
-MAX_SLOTS = 1000
 MAX_PROCESSES = 100
 WORD = re.compile(r"[\w.=-]{1,64}")
 NAME = re.compile(r"[\w.-]{1,100}")
@@ -36,7 +36,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         slots = os.cpu_count() or 1
         parser.add_argument(
-            "--slots", type=slot_count, default=slots, help=f"tasks at a time (here: {slots})"
+            "--slots",
+            type=slot_count,
+            default=slots,
+            help=f"tasks at a time, fewer where some take several slots (here: {slots})",
         )
         parser.add_argument(
             "--processes",
@@ -47,7 +50,10 @@ class Command(BaseCommand):
         choice.add_arguments(parser)
         parser.add_argument("--name", type=worker_name, help="unique; default: host name and pid")
         parser.add_argument(
-            "--capabilities", type=words, default=[], help="what it offers: gpu,region=eu"
+            "--capabilities",
+            type=labels,
+            default=[],
+            help="what it offers, labels and sizes: gpu,region=eu,mem_mb=16000",
         )
         parser.add_argument("--queues", type=words, default=[], help="only these; default: all")
         parser.add_argument(
@@ -158,6 +164,18 @@ def words(text: str) -> list[str]:
     for word in found:
         if not WORD.fullmatch(word):
             raise argparse.ArgumentTypeError(f"{word!r} is no label: letters, digits and .=_- only")
+    return found
+
+
+def labels(text: str) -> list[str]:
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    for word in found:
+        if ">" in word:
+            raise argparse.ArgumentTypeError(f"a size is offered as mem_mb=16000, not {word!r}")
+        if len(word) > 64 or not re.match(LABEL, word):
+            raise argparse.ArgumentTypeError(
+                f"{word!r} is no label: letters, digits, ._:=/- inside; up to 64"
+            )
     return found
 
 

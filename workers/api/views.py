@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -142,7 +143,9 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
     @action(detail=True, methods=["post"], takes_body=True)
     def claim(self, request: Request, pk: int) -> Response:
         asked = self.checked(Claim).validated_data
-        tasks = queue.claim(worker_id=pk, boot_id=asked["boot_id"], limit=asked["limit"])
+        claim = partial(queue.claim, worker_id=pk, boot_id=asked["boot_id"], limit=asked["limit"])
+        # What was given back may lie before the marks.
+        tasks = claim(marks=marks_of_thread()) or claim()
         if not tasks:  # nothing to do, or not for this boot
             self.check_boot(asked["boot_id"])
         return Response({"tasks": [task._asdict() for task in tasks]})

@@ -1,5 +1,6 @@
 """What schemathesis loads beside its configuration."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,10 +25,25 @@ def before_call(context, case, kwargs):
     meta = case.meta
     if meta is None or meta.generation.mode != GenerationMode.POSITIVE:
         return
-    keep_to_rules = {"POST /api/v1/jobs": depend, "POST /api/v1/operations": operate}
+    keep_to_rules = {"POST /api/v1/jobs": submit, "POST /api/v1/operations": operate}
     rule = keep_to_rules.get(context.operation.label)
     if rule and isinstance(case.body, dict):
         rule(case.body)
+
+
+def submit(job: dict[str, Any]) -> None:
+    depend(job)
+    for task in job["tasks"]:
+        agree(task.get("retry") or {})
+
+
+def agree(rules: dict[str, Any]) -> None:
+    """A failure is in one list of retry rules alone, and the ceiling no lower than the base."""
+    allowed = rules.get("retry_on", [])
+    if left := [failure for failure in rules.pop("fail_on", []) if failure not in allowed]:
+        rules["fail_on"] = left
+    if rules.get("ceiling_seconds", math.inf) < rules.get("base_seconds", 0):
+        del rules["ceiling_seconds"]
 
 
 def depend(job: dict[str, Any]) -> None:

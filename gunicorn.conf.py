@@ -29,7 +29,7 @@ wsgi_app = "dtsproject.wsgi:application"
 _host = f"[{settings.ORCH_HOST}]" if ":" in settings.ORCH_HOST else settings.ORCH_HOST
 bind = f"{_host}:{settings.ORCH_PORT}"
 
-worker_class = "gthread"
+worker_class = "dtsproject.webserver.Worker"
 workers = os.environ.get("WEB_CONCURRENCY", "2")
 threads = 8  # jobs/delay.py leaves some of them free
 timeout = 60

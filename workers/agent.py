@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 OUTPUT_SECONDS = 0.5
 REPORTED_AT_ONCE = 200
+# Others were quicker, or what there is cannot be claimed: then it asks by itself for once.
+MOST_IN_VAIN = 3
 
 
 class Heartbeat(Loop):
@@ -45,6 +47,8 @@ class Heartbeat(Loop):
     def tick(self) -> int:
         agent, runner = self.agent, self.agent.runner
         held, asked_at = runner.held(), boottime()
+        if agent.is_idle() and agent.transport.listening_seconds():
+            return 0  # what it waits for is a heartbeat, too
         try:
             beat = agent.transport.heartbeat(held, draining=agent.draining)
         except Refusal as refusal:
@@ -53,9 +57,7 @@ class Heartbeat(Loop):
         runner.renew(lease_end(asked_at))
         agent.abandon({task_id: held[task_id] for task_id in beat.lost})
         runner.stop(beat.cancelled, "cancelled")
-        agent.state = beat.state
-        if beat.state == State.DRAINING:
-            agent.drain()
+        agent.note_state(beat.state)
         agent.retry()
         return 0
 
@@ -95,6 +97,7 @@ class Agent(Loop):
             target=self.heartbeat.run, name="heartbeat", daemon=True
         )
         self._drain_until = float("inf")
+        self._in_vain = 0  # told of work so often, and it got none
         self._output_at = 0.0
         self._unsent: list[LogPart] = []
 
@@ -140,9 +143,21 @@ class Agent(Loop):
         if self.transport.heard():
             self.heartbeat.wake()
 
+    def pause(self) -> float:
+        # A little over a tenth more than what the loop may take off.
+        listening_seconds = self.transport.listening_seconds()
+        return self.interval_seconds if listening_seconds is None else 1.2 * listening_seconds
+
     def tick(self) -> int:
         try:
-            moved = self.exchange() + self.runner.work()
+            told = self._told()
+            rests = told is False and self.is_idle()
+            moved = 0 if rests else self.exchange() + self.runner.work()
+            if told and moved:
+                self.heartbeat.wake()  # the lease it has is as old as its question
+            self._in_vain = self._in_vain + 1 if told and not moved else 0
+            if not moved and self.is_idle() and self._in_vain < MOST_IN_VAIN:
+                self.transport.listen()
         except Refusal as refusal:
             self.fail(refusal)
             return 0
@@ -150,6 +165,27 @@ class Agent(Loop):
         if self.draining:
             self._drain()
         return moved
+
+    def is_idle(self) -> bool:
+        """Whether all that could come is work."""
+        may_claim = self.state == State.ONLINE and not self.draining
+        return may_claim and boottime() < self.runner.lease_until and not self.runner.held()
+
+    def _told(self) -> bool | None:
+        """Takes note of the server's word, if it has come: whether there may be work."""
+        told = self.transport.told()
+        if told is None:
+            return None
+        asked_at, beat = told
+        self.runner.renew(max(self.runner.lease_until, lease_end(asked_at)))
+        self.note_state(beat.state)
+        return beat.ready
+
+    def note_state(self, state: str) -> None:
+        """What its server takes it for."""
+        self.state = state
+        if state == State.DRAINING:
+            self.drain()
 
     def lost_contact(self) -> None:
         """Keeps on disk what cannot be delivered. A drain ends without the server if it must."""

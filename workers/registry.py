@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from dtsproject import wakeups
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
-from jobs import logs, queue
+from jobs import logs, queue, statements
 from jobs.labels import expanded
 from jobs.marks import Marks
 from jobs.models import Lease
@@ -55,11 +55,15 @@ class Registration:
 
 @dataclass(frozen=True, kw_only=True)
 class Beat:
-    """The answer to a heartbeat: tasks no longer the worker's, tasks to cancel, its state."""
+    """The answer to a heartbeat: tasks no longer the worker's, tasks to cancel, its state.
+
+    `ready`: whether there may be work to claim, by a server that had put its answer off; or None.
+    """
 
     state: str
     lost: list[int]
     cancelled: list[int]
+    ready: bool | None = None
 
 
 def register(registration: Registration) -> Worker:
@@ -147,9 +151,10 @@ def heartbeat(
         if not renewed.update(last_heartbeat=Now(), state=state):
             raise Superseded("Start the worker again: this boot no longer holds its name")
         queue.release_unheld(worker_id, held)
+        found = Lease.objects.filter(worker_id=worker_id) if held else Lease.objects.none()
         leases = {
             (task_id, token): cancel
-            for task_id, token, cancel in Lease.objects.filter(worker_id=worker_id).values_list(
+            for task_id, token, cancel in found.values_list(
                 "task_id", "fencing_token", "cancel_requested_at"
             )
         }
@@ -160,6 +165,13 @@ def heartbeat(
             task_id for task_id, token in held.items() if leases.get((task_id, token)) is not None
         ],
     )
+
+
+def claimants(worker_ids: Sequence[int], limit: int) -> list[int]:
+    """Which of these idle workers may claim something, or have to hear that they are not online;
+    no more than `limit` for a lane."""
+    parameters = {"workers": list(worker_ids), "limit": limit}
+    return [pk for (pk,) in statements.rows("claimants", parameters)]
 
 
 def recover_silent() -> tuple[list[int], dict[int, str]]:

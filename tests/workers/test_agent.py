@@ -12,8 +12,9 @@ from tests.helpers import promote, shell, submit, wait_until
 from tests.workers.guarded import adopt_no_more
 from workers.agent import Agent
 from workers.guard_wire import boottime
+from workers.models import State
 from workers.processes import Guard
-from workers.registry import Registration
+from workers.registry import Beat, Registration
 from workers.runner import Runner
 from workers.spool import Spool
 from workers.transports.database import DatabaseTransport
@@ -123,3 +124,74 @@ def test_after_an_end_that_nothing_follows_the_agent_waits(agent):
     wait_until(lambda: agent.runner.endings(1))
     assert agent.exchange() == 0
     assert not Task.objects.live().exists()
+
+
+class Telling(Overtaken):
+    """Tells of work each time that it is listened to."""
+
+    listened = beats = 0
+    telling = ready = True
+
+    def listen(self) -> None:
+        self.listened += 1
+        self.telling = True
+
+    def listening_seconds(self):
+        return 10.0 if self.telling else None
+
+    def told(self):
+        if not self.telling:
+            return None
+        self.telling = False
+        return boottime(), Beat(state=State.ONLINE, lost=[], cancelled=[], ready=self.ready)
+
+    def heartbeat(self, held, *, draining):
+        self.beats += 1
+        return DatabaseTransport.heartbeat(self, held, draining=draining)
+
+
+def test_told_in_vain_again_and_again_it_does_not_listen_for_once(agent):
+    """Else it would go round and round where what is ready cannot be claimed."""
+    agent.transport.__class__ = Telling
+    counts = []
+    for _ in range(5):
+        agent.tick()
+        counts.append(agent.transport.listened)
+    assert counts == [1, 2, 2, 3, 4]
+
+
+def test_told_that_there_is_nothing_it_does_not_ask_either(agent):
+    agent.transport.__class__ = Telling
+    agent.transport.ready = False
+    submit("true")
+    promote()
+    assert agent.tick() == 0
+    assert not agent.runner.held()
+    agent.transport.ready = None
+    assert agent.tick() == 1
+
+
+def test_what_waits_for_work_is_a_heartbeat_until_there_is_some(agent):
+    agent.transport.__class__ = Telling
+    agent.heartbeat.tick()
+    assert agent.transport.beats == 0
+    submit(shell("sleep 5"))
+    promote()
+    agent.tick()
+    agent.transport.telling = True
+    agent.heartbeat.tick()
+    assert agent.transport.beats == 1
+    agent.runner.stop(agent.runner.held(), "released", now=True)
+    wait_until(lambda: agent.runner.endings(1))
+    agent.tick()
+    agent.runner.renew(boottime() - 1)
+    agent.heartbeat.tick()
+    assert agent.transport.beats == 2
+
+
+def test_an_old_answer_does_not_shorten_the_lease(agent):
+    agent.transport.__class__ = Telling
+    until = agent.runner.lease_until + 100
+    agent.runner.renew(until)
+    agent.tick()
+    assert agent.runner.lease_until == until

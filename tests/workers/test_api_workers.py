@@ -75,7 +75,7 @@ def test_a_task_from_claim_to_done(client):
     (task,) = boot.claim(limit=1)
     assert (task["payload"], task["attempt"], task["kind"]) == ({"cmd": "echo 1"}, 1, "shell")
     beat = boot.say("heartbeat", held=[held(task)]).json()
-    assert beat == {"state": "online", "lost": [], "cancelled": []}
+    assert beat == {"state": "online", "lost": [], "cancelled": [], "ready": None}
     part = {**held(task), "stream": "stdout", "start": 0, "data": base64.b64encode(b"1\n").decode()}
     assert boot.say("log", parts=[part]).json() == {"stored": 1}
     assert boot.say("log", parts=[part]).json() == {"stored": 0}
@@ -146,7 +146,8 @@ def test_the_heartbeat_hears_of_cancels_and_of_drain(client):
     queue.cancel([task["task_id"]])
     Client("operate").send(f"/api/v1/workers/{boot.id}/drain")
     beat = boot.say("heartbeat", held=[held(task)]).json()
-    assert beat == {"state": "draining", "lost": [], "cancelled": [task["task_id"]]}
+    cancelled = [task["task_id"]]
+    assert beat == {"state": "draining", "lost": [], "cancelled": cancelled, "ready": None}
 
 
 def test_a_worker_may_say_that_it_drains(client):

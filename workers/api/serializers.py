@@ -76,6 +76,13 @@ class HeldTask(StrictSerializer):
 class Heartbeat(Boot):
     held = HeldTask(many=True, max_length=100_000)  # type: ignore[call-arg]
     draining = Boolean(required=False, help_text="It leaves once what it holds has ended.")
+    wait_seconds = Number(
+        required=False,
+        min_value=0,
+        max_value=3600,
+        help_text="Of a worker that holds nothing: the answer may wait so long, up to 25 seconds, "
+        "until there may be work for it.",
+    )
 
 
 class EndingReport(HeldTask):
@@ -210,6 +217,10 @@ class BeatAnswer(serializers.Serializer):
     )
     cancelled = serializers.ListField(
         child=serializers.IntegerField(), help_text="Tasks to end, and report as cancelled."
+    )
+    ready = serializers.BooleanField(
+        allow_null=True,
+        help_text="Whether there may be work to claim, if the answer waited for it; else null.",
     )
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import Http404
+from django.http import Http404, HttpResponseBase
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
@@ -20,6 +20,7 @@ from rest_framework.response import Response
 from dtsproject.conf import conf
 from dtsproject.errors import Refusal
 from dtsproject.openapi import refused
+from dtsproject.parking import PARK
 from jobs import logs, queue
 from jobs.api.base import ApiViewSet, S
 from jobs.authentication import access
@@ -27,7 +28,7 @@ from jobs.marks import Marks
 from jobs.models import Lease
 from jobs.specs import Ending
 from jobs.throttles import Workers
-from workers import registry
+from workers import registry, waiting
 from workers.api.filters import WorkerFilter
 from workers.api.serializers import (
     BeatAnswer,
@@ -46,7 +47,7 @@ from workers.api.serializers import (
     WorkerRegistration,
     WorkerSerializer,
 )
-from workers.models import Worker
+from workers.models import State, Worker
 
 SUPERSEDED = refused(409, "worker_superseded: another boot holds the worker's name.")
 WRONG_STATE = refused(409, "wrong_state: the worker is not in a state that allows it.")
@@ -152,14 +153,26 @@ class WorkerViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
 
     @extend_schema(
         summary="Renew the leases of the tasks it still holds",
+        description="Of a worker that holds nothing, with `wait_seconds`, the answer waits: "
+        "`ready` is true once there may be work for it, false when the time is over; it is null "
+        "where the answer did not wait. What is renewed is renewed when the request comes in.",
         request=Heartbeat,
         responses={200: BeatAnswer} | SUPERSEDED,
     )
     @action(detail=True, methods=["post"], takes_body=True)
-    def heartbeat(self, request: Request, pk: int) -> Response:
-        asked = self.from_boot(Heartbeat).validated_data
+    def heartbeat(self, request: Request, pk: int) -> HttpResponseBase:
+        asked = self.checked(Heartbeat).validated_data
+        boot_id, draining = asked["boot_id"], asked.get("draining", False)
         held = {task["task_id"]: task["fencing_token"] for task in asked["held"]}
-        beat = registry.heartbeat(pk, asked["boot_id"], held, draining=asked.get("draining", False))
+        try:
+            beat = registry.heartbeat(pk, boot_id, held, draining=draining)
+        except registry.Superseded:
+            self.check_boot(boot_id)  # there may be no such worker
+            raise
+        park, seconds = request.META.get(PARK), asked.get("wait_seconds", 0)
+        only_waits = seconds and not held and beat.state == State.ONLINE
+        if park and only_waits and waiting.room.has_place():
+            return waiting.put_off(park, pk, asdict(beat), seconds)
         return Response(asdict(beat))
 
     @extend_schema(

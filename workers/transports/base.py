@@ -39,6 +39,18 @@ class Transport(Protocol):
     def leave(self) -> None:
         """Says that the worker ends in good order."""
 
+    def listen(self) -> None:
+        """Has the server tell of work: a worker that holds nothing says so before each sleep."""
+
+    def listening_seconds(self) -> float | None:
+        """How long it need not ask, as its server tells of work and takes it for alive; or None.
+
+        From any thread.
+        """
+
+    def told(self) -> tuple[float, Beat] | None:
+        """What the server answered to `listen`, once: as a heartbeat sent then (`boottime`)."""
+
     def fileno(self) -> int | None:
         """A descriptor that is readable when there may be something to do, if there is one."""
 

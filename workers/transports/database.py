@@ -72,6 +72,15 @@ class DatabaseTransport:
         registry.leave(self.worker_id, self.boot_id)
         self.listener.close()
 
+    def listen(self) -> None:
+        """What `fileno` gives tells of work at any time; the heartbeat goes on."""
+
+    def listening_seconds(self) -> None:
+        return None
+
+    def told(self) -> None:
+        return None
+
     def fileno(self) -> int | None:
         return self.listener.fileno()
 

@@ -12,6 +12,7 @@ from dtsproject.conf import adopt, conf
 from jobs.specs import Claimed, Ending, LogPart
 from workers.registry import Beat, Registration, Superseded
 from workers.transports.link import ANSWER_SECONDS, Link
+from workers.transports.wait import Wait
 
 WORKERS = "/api/v1/workers"
 TERMS = ("lease_seconds", "heartbeat_seconds", "kill_grace_seconds")
@@ -38,6 +39,7 @@ class HttpTransport:
         self.token = token
         self.former_boot_id = former_boot_id
         self._of_thread = threading.local()
+        self._wait = Wait(Link(server, token))
 
     @property
     def link(self) -> Link:
@@ -84,19 +86,32 @@ class HttpTransport:
         # Another try must be possible before the lease is over.
         seconds = min(ANSWER_SECONDS, conf().lease_seconds / 3)
         answer = self._say("heartbeat", {"held": named, "draining": draining}, seconds)
-        return Beat(**{name: answer[name] for name in ("state", "lost", "cancelled")})
+        return beat(answer)
 
     def log(self, parts: Sequence[LogPart]) -> None:
         for some in batches(parts):
             self._say("log", {"parts": [*map(part, some)]})
 
     def leave(self) -> None:
+        self._wait.end()
         self._say("leave", {})
 
+    def listen(self) -> None:
+        path = f"{WORKERS}/{self.worker_id}/heartbeat"
+        self._wait.begin(path, {"boot_id": str(self.boot_id)})
+
+    def listening_seconds(self) -> float | None:
+        return self._wait.seconds()
+
+    def told(self) -> tuple[float, Beat] | None:
+        answer = self._wait.take()
+        return (self._wait.asked_at, beat(answer)) if answer else None
+
     def fileno(self) -> int | None:
-        return None
+        return self._wait.fileno()
 
     def heard(self) -> bool:
+        self._wait.notice()
         return False
 
     def _say(self, verb: str, body: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> Any:
@@ -127,6 +142,10 @@ def ending(record: Ending) -> dict[str, Any]:
 
 def part(record: LogPart) -> dict[str, Any]:
     return record._asdict() | {"data": base64.b64encode(record.data).decode()}
+
+
+def beat(answer: Mapping[str, Any]) -> Beat:
+    return Beat(**{name: answer[name] for name in ("state", "lost", "cancelled", "ready")})
 
 
 def accepted(answer: Mapping[str, Any]) -> dict[int, str]:

@@ -42,17 +42,18 @@ class Link:
         self.send(path, body)
         return self.receive(seconds)
 
-    def connect(self) -> None:
-        """Makes the connection if it is not there any more, or soon will not be."""
+    def connect(self) -> bool:
+        """Makes the connection if it is not there any more, or soon will not be: then true."""
         sock = self._connection.sock if self._connection else None
         if sock and time.monotonic() - self._used_at < IDLE_SECONDS and not _was_closed(sock):
-            return
+            return False
         self.close()
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         self._connection = kind(self._url.netloc, timeout=CONNECT_SECONDS)
         with self._reaching() as connection:
             connection.connect()
+        return True
 
     def send(self, path: str, body: Mapping[str, Any]) -> None:
         # What is no character of UTF-8, the server would refuse.
@@ -82,6 +83,11 @@ class Link:
             with contextlib.suppress(OSError):
                 # The plain socket's: TLS' own would disturb the thread that reads.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def fileno(self) -> int | None:
+        """The connection's descriptor, if there is one."""
+        sock = self._connection.sock if self._connection else None
+        return sock.fileno() if sock else None
 
     def close(self) -> None:
         if self._connection:

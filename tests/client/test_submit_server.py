@@ -62,7 +62,7 @@ def test_waits_and_shows_the_same_as_beside_the_database(dts, url, tmp_path, cap
 
 
 def test_a_unique_key_is_joined_or_refused(dts, url, capsys):
-    given = ["true", "--queue", "nobody", "--unique", "far"]
+    given = ["true", "--requires", "nobody", "--unique", "far"]
     call_command("submit", *given, "--server", url)
     first = capsys.readouterr().out
     with pytest.raises(CommandError, match="holds the unique key far") as refused:

@@ -25,7 +25,11 @@ def before_call(context, case, kwargs):
     meta = case.meta
     if meta is None or meta.generation.mode != GenerationMode.POSITIVE:
         return
-    keep_to_rules = {"POST /api/v1/jobs": submit, "POST /api/v1/operations": operate}
+    keep_to_rules = {
+        "POST /api/v1/jobs": submit,
+        "POST /api/v1/operations": operate,
+        "PUT /api/v1/limits/{key}": limit,
+    }
     rule = keep_to_rules.get(context.operation.label)
     if rule and isinstance(case.body, dict):
         rule(case.body)
@@ -82,3 +86,10 @@ def operate(operation: dict[str, Any]) -> None:
     if operation["target"] == "jobs":
         given = operation["filter"].items()
         operation["filter"] = {name: value for name, value in given if name in JOB_FILTERS}
+
+
+def limit(limits: dict[str, Any]) -> None:
+    """A rate is two numbers, and some limit there is."""
+    if limits.get("rate_count") is None or limits.get("rate_seconds") is None:
+        limits |= {"rate_count": None, "rate_seconds": None}
+        limits["max_running"] = limits.get("max_running") or 1

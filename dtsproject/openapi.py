@@ -94,7 +94,7 @@ def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         for method in METHODS & operations.keys():
             operation = operations[method]
             if "requestBody" in operation:
-                operation["requestBody"]["required"] = method != "patch"
+                operation["requestBody"]["required"] = True
             common = dict(ALWAYS)
             if "{" in path:
                 common[404] = "There is nothing with this id."

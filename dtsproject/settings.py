@@ -194,6 +194,8 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Submit jobs, watch tasks, run workers.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
+    # What a change must have is no less required as it comes by PATCH.
+    "COMPONENT_SPLIT_PATCH": False,
     "SERVE_INCLUDE_SCHEMA": False,
     "GET_LIB_DOC_EXCLUDES": "jobs.api.base.undocumented",
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],

@@ -165,9 +165,10 @@ def test_a_line_keeps_its_order_and_is_not_overtaken_by_what_comes_later():
         (task,) = claim(worker)
         order.append(task.payload["cmd"])
         submit(shell(f"later {number}", concurrency_key="db"))
-        queue.report([ended(task)])
         if number == 2:
             submit(shell("urgent", concurrency_key="db", priority=50))
+            promote()  # into the line
+        queue.report([ended(task)])
         promote()
 
     assert order == ["high", "low", "later 0", "urgent", "later 1", "later 2"]

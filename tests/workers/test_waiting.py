@@ -181,6 +181,13 @@ def test_as_many_are_told_as_a_lane_has_tasks():
     assert registry.claimants([*ids], 10) == [workers[0].pk]
 
 
+def test_who_has_too_few_slots_is_not_told():
+    few, enough = register("few", slots=2), register("enough", slots=4)
+    submit(shell("a", slots=4))
+    promote()
+    assert registry.claimants([few.pk, enough.pk], 10) == [enough.pk]
+
+
 def test_after_its_time_it_is_answered_and_is_renewed_from_when_it_asked(wait):
     worker = register()
     began_at = time.monotonic()

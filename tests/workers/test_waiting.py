@@ -185,6 +185,7 @@ def test_who_has_too_few_slots_is_not_told():
     few, enough = register("few", slots=2), register("enough", slots=4)
     submit(shell("a", slots=4))
     promote()
+    assert registry.claimants([few.pk], 10) == []
     assert registry.claimants([few.pk, enough.pk], 10) == [enough.pk]
 
 

@@ -1,10 +1,13 @@
-"""A plan made while a table was empty must not read all of it once it is full."""
+"""What is kept of a statement must not cost more than it saves: a plan made while a table was empty
+must not read all of it once it is full, and no text may be too long to be kept."""
 
 import math
 import time
 
 import pytest
+from django.conf import settings
 from django.db import connection, transaction
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 
 from jobs import queue, statements
 from jobs.specs import Ending
@@ -77,3 +80,9 @@ def test_what_was_planned_on_an_empty_table_is_planned_anew(filled):
     time.sleep(statements.PLAN_SECONDS)
 
     assert 0 < read_to_end_one("tasks") < 10
+
+
+def test_psycopg_remembers_every_statement():
+    names = [path.stem for path in (settings.BASE_DIR / "jobs" / "sql").glob("*.sql")]
+    longest = {name: len(statements.text(name)) for name in names}
+    assert max(longest.values()) <= MAX_CACHED_STATEMENT_LENGTH, longest

@@ -46,7 +46,7 @@ def test_joins_the_job_that_holds_its_unique_key(client):
     idle = {"payload": {"cmd": "true"}, "requires": ["nobody"]}
     unique = {"key": "client", "on_duplicate": "join"}
     first = client.submit("first", [idle], unique=unique)
-    assert client.submit("second", [idle, idle], unique=unique) == first
+    assert client.submit("second", [idle, idle], unique=unique) == client.job(first)
     with pytest.raises(ApiError, match=f"Job {first['id']} holds") as refused:
         client.submit("third", [idle], unique={"key": "client"})
     assert (refused.value.code, refused.value.document["job_id"]) == ("duplicate", first["id"])

@@ -2,13 +2,14 @@
 
 from datetime import datetime, timedelta
 
-from jobs.specs import JobSpec, Parent, TaskSpec
-from jobs.states import Outcome
+from jobs.specs import JobSpec, Parent, TaskSpec, Unique
+from jobs.states import OnDuplicate, Outcome
 
 LABELS = {"made-by": "seed"}
 # The past is made by workers that only play. The label keeps its tasks from real workers; no client
 # may give a queue such a name, so players never claim what somebody wants run.
 PAST_QUEUE, PAST_LABEL = "~past", "seed"
+LIMITED_KEY, LIMIT = "api/weather", {"max_running": 2}
 
 
 def shell(name: str, cmd: str, **task) -> TaskSpec:
@@ -20,8 +21,8 @@ def python(name: str, function: str, *args: object, **task) -> TaskSpec:
     return TaskSpec(name=name, kind="python", payload=payload, **task)
 
 
-def job(name: str, queue: str, *tasks: TaskSpec) -> JobSpec:
-    return JobSpec(name=name, queue=queue, tasks=tasks, labels=LABELS)
+def job(name: str, queue: str, *tasks: TaskSpec, unique: Unique | None = None) -> JobSpec:
+    return JobSpec(name=name, queue=queue, tasks=tasks, labels=LABELS, unique=unique)
 
 
 def work(scale: int, now: datetime) -> list[JobSpec]:
@@ -96,6 +97,15 @@ def work(scale: int, now: datetime) -> list[JobSpec]:
                 timeout_seconds=20,
                 deadline_seconds=900,
             ),
+        ),
+        job(
+            "weather",
+            "ops",
+            *(
+                shell(f"station-{n}", "sleep 2; echo 11 degrees", concurrency_key=LIMITED_KEY)
+                for n in range(1, 6 * scale + 1)
+            ),
+            unique=Unique("weather", on_duplicate=OnDuplicate.REPLACE),
         ),
         job(
             "reminders",

@@ -4,7 +4,7 @@ from rest_framework.exceptions import ValidationError
 
 from dtsproject import stack_seeds
 from jobs.api.submissions import job_spec
-from jobs.models import Attempt, Job, Lease, Task
+from jobs.models import Attempt, Job, Lease, Limit, Task, UniqueKey
 from jobs.states import Outcome, Status
 from scheduling.models import Schedule
 from tests.helpers import shell, submit
@@ -39,8 +39,9 @@ def test_plays_the_past_to_its_end_and_leaves_the_rest_to_real_workers(capsys):
     assert not others.exclude(attempt=0).exists()
     assert {"gpu", "mem_mb>=16384"} in map(set, others.values_list("requires", flat=True))
     assert others.exclude(retry=None).exclude(deadline_at=None).count() == 1
+    assert others.filter(concurrency_key=Limit.objects.get().key).count() == 6
     said = capsys.readouterr().out.count("\n")
-    assert said == Job.objects.count() - 1 + Schedule.objects.count()
+    assert said == Job.objects.count() - 1 + Schedule.objects.count() + Limit.objects.count()
 
 
 def test_no_client_can_give_players_a_task():
@@ -56,3 +57,4 @@ def test_can_be_run_again():
     call_command("seed")
     assert Task.objects.count() == 2 * first
     assert Schedule.objects.count() == len(stack_seeds.schedules())
+    assert UniqueKey.objects.get().job_id == Job.objects.filter(name="weather").latest("pk").pk

@@ -49,6 +49,8 @@ class Command(BaseCommand):
         finally:
             for player in players:
                 player.leave()
+        queue.limit_key(seeds.LIMITED_KEY, seeds.LIMIT)
+        self.stdout.write(f"{seeds.LIMITED_KEY:18} limit {seeds.LIMIT['max_running']}")
         for spec in seeds.work(scale, timezone.now()):
             self.submit(spec)
         for described in seeds.schedules():

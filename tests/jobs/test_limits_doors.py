@@ -4,11 +4,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from jobs import queue
-from jobs.models import AuditEvent, Limit, Queue, Task
+from jobs.models import AuditEvent, Lease, Limit, Queue, Task
 from scheduling.explain import why
 from scheduling.lanes import queueing
 from tests.api import Client, pointers, problem
-from tests.helpers import promote, register, shell, submit
+from tests.helpers import claim, promote, register, shell, submit
 
 pytestmark = pytest.mark.django_db
 
@@ -177,18 +177,19 @@ def test_by_the_admin(admin_client):
 
 
 def test_why_a_task_waits_for_a_limit():
-    register()
+    worker = register()
     queue.limit_key("db", {"max_running": 1})
     queue.limit_key("mail*", {"rate_count": 1, "rate_seconds": 3600})
     tasks = submit(*[shell(key, concurrency_key=key) for key in ("db", "db", "mail1", "mail1")])
     queue.limit_queue("etl", 1)
     _, late = submit("1", "2", queue="etl")
     promote()
+    claim(worker)
 
     assert why(tasks[1]) == "Limit db reached (1 of 1 queued or running)."
     assert why(tasks[3]).startswith("Rate of mail* reached, next at ")
     Task.objects.filter(job=late.job_id).update(updated_at="2020-01-01T00:00Z")
     assert why(late) == "Queue etl is at its limit."
     assert [(lane.full, lane.stuck) for lane in queueing()] == [(True, False)]
-    queue.cancel([tasks[0].pk])
+    Lease.objects.filter(pk=tasks[0].pk).delete()
     assert why(tasks[1]) == "It waits its turn among tasks of the key db."

@@ -1,8 +1,10 @@
-"""Deletes old history, in bounded batches: finished jobs with all of theirs, idempotency keys."""
+"""Deletes old history, in bounded batches: finished jobs with all of theirs, idempotency keys,
+buckets of rates."""
 
 from django.db import connection
 
 from dtsproject.conf import conf
+from jobs.models.limit import MOST_RATE_SECONDS
 
 # Of jobs, which may have 100,000 tasks each; one statement must be done within its time limit.
 BATCH = 20
@@ -55,5 +57,15 @@ def prune_keys() -> int:
             "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys"
             " WHERE created_at < now() - make_interval(hours => %s) ORDER BY created_at LIMIT %s))",
             [conf().idempotency_hours, KEYS_BATCH],
+        )
+        return cursor.rowcount
+
+
+def prune_buckets() -> int:
+    """Forgets what keys had left of their rates, once that must be all again; returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM buckets WHERE filled_at < now() - make_interval(secs => %s)",
+            [MOST_RATE_SECONDS],
         )
         return cursor.rowcount

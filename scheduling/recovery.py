@@ -76,6 +76,7 @@ class Recovery(Loop):
             logs.drop_old_partitions()
             while prune.prune() or prune.prune_keys():
                 pass
+            prune.prune_buckets()
             while operations.prune():
                 pass
             while schedules.prune():

@@ -5,7 +5,12 @@ from typing import Any
 
 from django.db import transaction
 from django.http import Http404
-from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,12 +22,13 @@ from jobs.api.base import ApiViewSet
 from jobs.api.fields import Integer, Seconds, StrictSerializer
 from jobs.api.serializers import LimitSerializer
 from jobs.models import Limit
+from jobs.models.limit import MOST_RATE_SECONDS
 
 # A concurrency key, the beginning of some and a star, or a star for all.
 LIMIT_KEY = r"[A-Za-z0-9][A-Za-z0-9._:=/-]{0,99}\*?|\*"
 MAX_QUEUE_NAME = 40
 MOST_RUNNING = 1_000_000
-MOST_SECONDS = 24 * 3600
+KEY = OpenApiParameter("key", str, OpenApiParameter.PATH, pattern=f"^({LIMIT_KEY})$")
 BAD_KEY_DETAIL = (
     "A key has up to 100 letters, digits and . _ : = / - in it, a letter or digit first; then * "
     "for each key that begins so. A * alone is for all."
@@ -76,7 +82,7 @@ class LimitSubmission(StrictSerializer):
         help_text="So many in rate_seconds may be queued, evenly, and as many at once after a "
         "time without any.",
     )
-    rate_seconds = Seconds(required=False, allow_null=True, max_value=MOST_SECONDS)
+    rate_seconds = Seconds(required=False, allow_null=True, max_value=MOST_RATE_SECONDS)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         rate = [attrs.get("rate_count"), attrs.get("rate_seconds")]
@@ -104,6 +110,7 @@ class LimitViewSet(RetrieveModelMixin, ListModelMixin, ApiViewSet):
         description="Holds for what is queued from then on; what runs goes on, and counts. A key "
         "that ends in * gives each key that begins so a limit of its own of this size. A key's own "
         "limit goes first, then that of the longest beginning.",
+        parameters=[KEY],
         request=LimitSubmission,
         responses={200: LimitSerializer, 201: LimitSerializer} | BAD_KEY,
         examples=[BACKUPS, MAILS],

@@ -2,6 +2,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+MOST_RATE_SECONDS = 24 * 3600
+
 
 class Limit(models.Model):
     """How many tasks of one concurrency key may be queued or running at once, and how many may be

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from jobs import promotion, queue
+from jobs import promotion, prune, queue
 from jobs.choice import Contender, choose
 from jobs.models import Blocked, Bucket, Lease, Permit, Ready, Task, Waiting
 from scheduling.scheduler import Scheduler
@@ -218,6 +218,18 @@ def test_a_rate_bounds_what_is_promoted_by_the_clock_of_the_database():
     Bucket.objects.update(filled_at=datetime.now(UTC) + timedelta(hours=1))
     assert promote() == 0  # a clock that was set back gives nothing
     assert sound()
+
+
+def test_a_bucket_that_is_full_again_whatever_its_rate_is_pruned():
+    queue.limit_key("mail", {"rate_count": 2, "rate_seconds": 60})
+    register(slots=10)
+    keyed(4, "mail")
+    promote()
+    assert prune.prune_buckets() == 0
+
+    Bucket.objects.update(filled_at=datetime.now(UTC) - timedelta(hours=25))
+    assert prune.prune_buckets() == 1
+    assert promote() == 2
 
 
 def test_a_recall_uses_nothing_of_a_rate():

@@ -46,12 +46,18 @@ class Window:
         """The size that suits, `ready` tasks being left of what the last tick left."""
         rate = max(0, self.left_ready - ready) / (now - self.at)
         wanted = int(rate * LOOK_AHEAD_SECONDS)
-        if ready == 0 and self.left_ready:
+        if self.left_ready < self.size:
+            wanted = 0  # there was no more to promote, so no window was too narrow
+        elif ready == 0:
             wanted = 4 * self.size  # it ran dry: nobody knows how fast it could have been
-        elif wanted < self.size:
+        if wanted < self.size:
             wanted = (wanted + self.size) // 2
         self.size = max(2 * slots, min(wanted, WIDEST_WINDOW))
         return self.size
+
+    def leave(self, ready: int, promoted: int, *, more_waits: bool) -> None:
+        """Notes what a tick left: a window that is full, or will be, or all there was."""
+        self.left_ready = max(ready, self.size) if more_waits else ready + promoted
 
 
 class Scheduler(Loop):
@@ -123,9 +129,19 @@ class Scheduler(Loop):
                 lines=self._lines_if_limited(lanes),
             )
             self.waiting_marks.end({lane: last for lane, (_, last) in found.items() if last})
+            self._leave(lanes, rooms, {lane: promoted for lane, (promoted, _) in found.items()})
             if found:
                 wakeups.notify(wakeups.READY)
         return sum(promoted for promoted, _ in found.values())
+
+    def _leave(
+        self, lanes: list["LaneView"], rooms: dict[int, int], promoted: dict[int, int]
+    ) -> None:
+        full = sum(promoted.values()) >= conf().promote_batch
+        for lane in lanes:
+            moved = promoted.get(lane.id, 0)
+            more_waits = lane.id in rooms and (full or moved >= rooms[lane.id])
+            self.windows[lane.id].leave(lane.ready, moved, more_waits=more_waits)
 
     def _release(self) -> None:
         """Has those told that wait for what has ended."""
@@ -153,7 +169,7 @@ class Scheduler(Loop):
         for lane in lanes:
             window = self.windows.setdefault(lane.id, Window(2 * lane.slots))
             size = window.resize(lane.slots, lane.ready, now)
-            window.at, window.left_ready = now, max(lane.ready, size)
+            window.at = now
             hurry |= size > 2 * lane.slots or (lane.ready == 0 and lane.head_score is not None)
             if lane.head_score is not None or lane.limited:
                 rooms[lane.id] = size - lane.ready

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection, connections
 
+from dtsproject.conf import conf
 from jobs import queue
 from jobs.models import Job, Lane, Ready, Task
 from jobs.promotion import PROMOTION_LOCK
@@ -37,6 +38,19 @@ def test_a_window_that_stays_full_shrinks_to_twice_its_slots():
         window.at = float(tick)
 
     assert window.size == 8
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_window_of_an_idle_lane_stays_narrow_and_its_scheduler_quiet():
+    worker, scheduler = register(slots=4), Scheduler()
+    for n in range(3):  # one at a time, each claimed before the next tick
+        submit(f"task {n}")
+        assert scheduler.promote() == 1
+        assert len(claim(worker)) == 1
+        for _ in range(2):
+            scheduler.promote()
+            assert [window.size for window in scheduler.windows.values()] == [8]
+            assert scheduler.interval_seconds == conf().scheduler_interval_seconds
 
 
 def test_a_tick_promotes_up_to_the_window_and_settles_finished_jobs():

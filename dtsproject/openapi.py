@@ -56,6 +56,11 @@ BODY = {
     413: "The body is too large.",
     415: "The body is not JSON.",
 }
+# gunicorn's own answer, before DTS sees anything of the request.
+TOO_LONG = {
+    "description": "The address is longer than 4,094 bytes.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
 
 
 def refused(status: int, description: str) -> dict[int, Any]:
@@ -86,6 +91,7 @@ def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         if name.endswith("Request") and "properties" in schema:
             schema["additionalProperties"] = False
     schemas["Problem"] = PROBLEM
+    components["responses"] = {"TooLong": TOO_LONG}
     components["headers"] = {
         name: {"description": text, "required": True, "schema": {"type": "string"}}
         for name, text in HEADERS.items()
@@ -104,7 +110,9 @@ def finish(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             described = {s: r["description"] for s, r in own.items() if int(s) >= 400}
             described |= {str(s): text for s, text in common.items() if str(s) not in own}
             own |= {status: _response(text) for status, text in described.items()}
-            operation["responses"] = {s: _with_headers(s, own[s]) for s in sorted(own)}
+            described_all = {s: _with_headers(s, own[s]) for s in sorted(own)}
+            too_long = {"414": {"$ref": "#/components/responses/TooLong"}}
+            operation["responses"] = described_all | too_long
     return result
 
 

@@ -32,18 +32,7 @@ class ScheduleForm(forms.ModelForm):
 
     class Meta:
         model = Schedule
-        fields = (
-            "name",
-            "cron",
-            "time_zone",
-            "template",
-            "overlap",
-            "catch_up",
-            "catch_up_limit",
-            "starts_at",
-            "ends_at",
-            "jitter_seconds",
-        )
+        fields = tuple(ScheduleSubmission().fields)
         help_texts = HELP
 
     def clean_template(self) -> Any:

@@ -3,29 +3,15 @@
 Prints JSON: {"requests": a second, "claims": tasks a second}.
 """
 
-import http.client
 import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from benchmarks.probes.connection import connect
+
 CONNECTIONS = 8
-START_SECONDS = 30.0
 WARM_UP_REQUESTS = 5
-
-
-def connect(port: int) -> http.client.HTTPConnection:
-    """A connection to the server, once it accepts one."""
-    give_up_at = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            connection.connect()
-            return connection
-        except ConnectionRefusedError:
-            if time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.1)
 
 
 def warm_up(port: int) -> None:

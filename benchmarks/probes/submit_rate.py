@@ -7,23 +7,10 @@ import json
 import sys
 import time
 
-START_SECONDS = 30.0
+from benchmarks.probes.connection import connect
+
 # So that each process of the server has loaded what it loads on its first requests.
 WARM_UP_REQUESTS = 16
-
-
-def connect(port: int) -> http.client.HTTPConnection:
-    """A connection to the server, once it accepts one."""
-    give_up_at = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            connection.connect()
-            return connection
-        except ConnectionRefusedError:
-            if time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.1)
 
 
 def submit(connection: http.client.HTTPConnection, token: str, body: bytes) -> None:

@@ -202,7 +202,7 @@ def test_every_fault_is_named_up_to_a_hundred(client):
 
 def test_the_unknown_field_is_told_what_there_is(client):
     document = problem(client.send("/api/v1/jobs", {**JOB, "task": []}), 400, "invalid")
-    assert "name, queue, labels, tasks" in document["errors"][0]["detail"]
+    assert "name, queue, labels, unique, tasks" in document["errors"][0]["detail"]
 
 
 def test_more_tasks_than_a_job_may_have(client, settings):

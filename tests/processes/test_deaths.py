@@ -196,7 +196,8 @@ def test_what_ends_while_its_worker_is_cut_off_is_delivered_when_it_is_back(
 ):
     url, cut, let_back = cut_off
     (task,) = submit(shell(f"echo $$ >> {tmp_path}/pids; sleep 1; echo kept"))
-    fleet.start("run_worker", "--name", "cut-off", DATABASE_URL=url)
+    # Long enough for a busy machine: the task is to end by itself.
+    fleet.start("run_worker", "--name", "cut-off", DATABASE_URL=url, DTS_LEASE_SECONDS="20")
     first = first_pid()
 
     cut()

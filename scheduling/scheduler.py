@@ -29,7 +29,8 @@ WIDEST_WINDOW = 5_000
 # Between ticks while a window is wider than its slots need.
 HURRIED_SECONDS = LOOK_AHEAD_SECONDS / 5
 SETTLED_AT_ONCE = 500
-SWEEP_SECONDS = 1.0
+# All permits are counted in each round, so they are swept before those of ended tasks prevail.
+SWEEP_SECONDS, SWEEP_PERMITS = 1.0, 1_000
 # Nobody says when a key has room again: so while lines move, ticks hurry.
 LINES_HURRIED_SECONDS = 1.0
 
@@ -70,6 +71,7 @@ class Scheduler(Loop):
         self.waiting_marks, self.ready_marks = Marks(), Marks()
         self.lines = queue.Lines()
         self._lines_moved_at = self._swept_at = -math.inf
+        self._unswept = 0
         self.firer = Firer()
         self._chores_at = 0.0
         self._settled_up_to: int | None = None
@@ -137,6 +139,7 @@ class Scheduler(Loop):
     def _leave(
         self, lanes: list["LaneView"], rooms: dict[int, int], promoted: dict[int, int]
     ) -> None:
+        self._unswept += sum(promoted.values())
         full = sum(promoted.values()) >= conf().promote_batch
         for lane in lanes:
             moved = promoted.get(lane.id, 0)
@@ -155,8 +158,8 @@ class Scheduler(Loop):
         if not any(lane.limited for lane in lanes):
             return None
         now = time.monotonic()
-        if now - self._swept_at >= SWEEP_SECONDS:
-            self._swept_at = now
+        if now - self._swept_at >= SWEEP_SECONDS or self._unswept >= SWEEP_PERMITS:
+            self._swept_at, self._unswept = now, 0
             queue.sweep_permits()
         return self.lines
 

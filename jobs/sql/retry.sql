@@ -1,9 +1,10 @@
--- failed, cancelled -> pending: a person's second chance opens a new generation, with fresh
--- retries and a new deadline; what happened before stays in the attempts. With a task come back those that its end
--- cancelled (by release.sql: no cancel was asked for); but none whose parent failed and does not.
--- Each waits for all its dependencies anew: those that ended already are told again.
--- Of a paused job it is put aside, of a job that lost its unique key nothing comes back. The jobs are locked first: that orders retries of the same tasks,
--- and these before or after a pause. The caller holds up release.sql.
+-- failed, cancelled -> pending: a person's second chance opens a new generation, with fresh retries
+-- and a new deadline; what happened before stays in the attempts. With a task come back those that
+-- its end cancelled (by release.sql: no cancel was asked for); but none whose parent failed and does
+-- not. Each waits for all its dependencies anew: those that ended already are told again.
+-- Of a paused job it is put aside; of a job that lost its unique key nothing comes back. The jobs are
+-- locked first: that orders retries of the same tasks, and these before or after a pause. The caller
+-- holds up release.sql.
 WITH RECURSIVE fallen AS MATERIALIZED (
     SELECT id, job_id, dependency_count, has_dependents FROM tasks
     WHERE id = ANY (%(ids)s) AND final_status IN ('failed', 'cancelled')
